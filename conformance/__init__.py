@@ -1,0 +1,1 @@
+"""Conformance tests for TransformerLens bridge adapters of diffusion language models."""

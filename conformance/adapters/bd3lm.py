@@ -1,0 +1,90 @@
+"""BD3LM, the block diffusion language model (arXiv 2503.09573), as TransformerLens ships its adapter."""
+
+from ..oracles.relations import block_causal, block_diffusion_training
+from ..spec import AdapterSpec, Declined, Layout, MaskTensor, PerRow, Size, Span
+
+# "timesteps" are noise levels sigma = -log(1 - p); the loglinear schedule ends at -log(1e-3).
+SIGMA = PerRow(0.0, 6.9)
+
+TRAIN = Layout(
+    name="train",
+    stream=(Span("n", masked=0.5), Span("n")),
+    arguments={"timesteps": SIGMA},
+    relation=block_diffusion_training,
+    returns=("0", "n"),
+    # Noisy and clean half are projected one after the other: their positions restart.
+    fires={"blocks.{layer}.attn.qkv": 2},
+    mask=MaskTensor("backbone.mask", "0", "2*n"),
+)
+
+SAMPLE = Layout(
+    name="sample",
+    # A prompt of whole blocks and a block that is not full yet, as the sampler's window holds them.
+    stream=(Span("n-2*block"), Span("block-1", masked=0.5)),
+    arguments={"timesteps": SIGMA, "sample_mode": True},
+    relation=block_causal,
+    mask=MaskTensor("backbone.mask", "n", "2*n-block-1"),
+)
+
+SPEC = AdapterSpec(
+    name="bd3lm",
+    module=__name__,
+    architecture="BD3LM",
+    auto_class="AutoModelForMaskedLM",
+    fixture="bd3lm",
+    # The released config says "flex", which needs CUDA; sample_mode asserts "sdpa" on the config itself.
+    overrides={"attn_backend": "sdpa"},
+    sizes={
+        "n": "model_length",
+        "block": "block_size",
+        "layers": "n_blocks",
+        "heads": "n_heads",
+        "d_model": "hidden_dim",
+        "d_vocab": "vocab_size",
+        "d_cond": "cond_dim",
+    },
+    mask_token=Size("d_vocab-1"),
+    layouts=(TRAIN, SAMPLE),
+    points={
+        "embed": "backbone.vocab_embed",
+        "sigma_map": "backbone.sigma_map.mlp",
+        "sigma_map.in": "backbone.sigma_map.mlp.0",
+        "sigma_map.out": "backbone.sigma_map.mlp.2",
+        "blocks.{layer}": "backbone.blocks.{layer}",
+        "blocks.{layer}.adaln_modulation": "backbone.blocks.{layer}.adaLN_modulation",
+        "blocks.{layer}.ln1": "backbone.blocks.{layer}.norm1",
+        "blocks.{layer}.attn.qkv": "backbone.blocks.{layer}.attn_qkv",
+        "blocks.{layer}.attn.o": "backbone.blocks.{layer}.attn_out",
+        "blocks.{layer}.ln2": "backbone.blocks.{layer}.norm2",
+        "blocks.{layer}.mlp": "backbone.blocks.{layer}.mlp",
+        "blocks.{layer}.mlp.in": "backbone.blocks.{layer}.mlp.0",
+        "blocks.{layer}.mlp.out": "backbone.blocks.{layer}.mlp.2",
+        "ln_final": "backbone.output_layer.norm_final",
+        "unembed": "backbone.output_layer.linear",
+    },
+    oracle="conformance.oracles.bd3lm:forward",
+    truths={
+        "n_ctx": Size("n"),
+        "n_layers": Size("layers"),
+        "n_heads": Size("heads"),
+        "d_model": Size("d_model"),
+        "d_head": Size("d_model//heads"),
+        "d_mlp": Size("4*d_model"),
+        "d_vocab": Size("d_vocab"),
+        "eps": 1e-5,
+        "act_fn": frozenset({"gelu_new", "gelu_pytorch_tanh"}),
+        "normalization_type": "LN",
+        "attention_dir": "bidirectional",
+        "positional_embedding_type": "rotary",
+        "rotary_base": 10_000,
+        "rotary_dim": Size("d_model//heads"),
+        "block_size": Size("block"),
+        "mask_token_id": Size("d_vocab-1"),
+    },
+    declined={
+        "loss": Declined("a shifted causal loss is undefined for masked diffusion", naming="loss"),
+        "generate": Declined("text comes from the denoising loop, not from next tokens", naming="generat"),
+    },
+    bench={"hidden_dim": 256, "n_blocks": 4, "n_heads": 4, "model_length": 128, "block_size": 4, "cond_dim": 128},
+    axes=("2*n", "n", "n-block-1", "d_model", "3*d_model", "4*d_model", "6*d_model", "d_cond", "d_vocab"),
+)

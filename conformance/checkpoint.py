@@ -1,0 +1,215 @@
+"""A checkpoint folder: its config, its remote code and its weights, checked before anything is executed.
+
+Bundled fixtures come without weights. They are drawn from a seed, written as safetensors when first
+needed, into a cache that is keyed by the content of the fixture; a folder in the cache is whole or absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import struct
+import sys
+import tempfile
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .spec import AdapterSpec
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+RECIPE = "1"  # how fixture weights are drawn; raise it when `draw_weights` changes
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says what is wrong with it and what to do."""
+
+
+def fixture_folder(name: str) -> Path:
+    """A bundled fixture by name, inside an installed wheel or beside the package in a checkout."""
+    here = Path(__file__).resolve().parent
+    for root in (here / "_fixtures", here.parent / "fixtures"):
+        if (root / name / "config.json").exists():
+            return root / name
+    raise CheckpointError(f"no bundled fixture {name!r}; give an absolute path in the spec's `fixture`")
+
+
+def locate(text: str) -> Path:
+    """The folder that `--checkpoint` names: a path, or REPO@REV out of the hub cache, without network."""
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    repo, _, revision = text.partition("@")
+    if folder.exists():
+        raise CheckpointError(f"--checkpoint {text}: is a file; name the folder that holds config.json")
+    if text.startswith((".", "/", "~")) or repo.count("/") != 1:
+        raise CheckpointError(f"--checkpoint {text}: no such folder; name one, or a hub repository as OWNER/NAME@REV")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
+    except Exception:
+        hint = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
+        raise CheckpointError(
+            f"--checkpoint {text}: not in the local hub cache, and nothing is downloaded here; run `{hint}` first"
+        ) from None
+
+
+def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
+    """config.json with the spec's overrides; CheckpointError unless it is of the spec's architecture."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise CheckpointError(f"{folder}: no config.json; name the folder of one checkpoint")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+    found = config.get("architectures") or ["none"]
+    if spec.architecture not in found:
+        raise CheckpointError(f"{path}: architecture {found[0]}, but {spec.name} is for {spec.architecture}")
+    if spec.auto_class not in config.get("auto_map", {}):
+        raise CheckpointError(f"{path}: auto_map has no {spec.auto_class}; it must name the remote class")
+    return {**config, **spec.overrides}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, every one present and as long as its header promises."""
+    index = folder / INDEX
+    if index.exists():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    else:
+        names = [WEIGHTS]
+    for name in names:
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder}: no weights ({name} is missing); only safetensors files are read")
+    return [folder / name for name in names]
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors, read from the headers alone; CheckpointError when a file is cut short."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            header_end = 8 + length
+            try:
+                header = json.loads(file.read(length)) if header_end <= size else None
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                header = None
+        if header is None:
+            raise CheckpointError(f"{path}: truncated or no safetensors file ({size} bytes); fetch it again")
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        wanted = header_end + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        if size != wanted:
+            raise CheckpointError(f"{path}: truncated, {size} bytes of {wanted}; fetch it again")
+        found |= {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+    return found
+
+
+def check_weights(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> None:
+    """Compare the file's names and shapes with the remote class; executes the folder's code.
+
+    Raises:
+        CheckpointError: names the first tensor that is missing, left over or of another shape.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = {name: tuple(t.shape) for name, t in construct(folder, spec, config).state_dict().items()}
+    found = shapes(folder)
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointError(f"{folder}: the weights lack {name}, which {spec.architecture} wants {wanted[name]}")
+        if name not in wanted:
+            raise CheckpointError(f"{folder}: the weights hold {name}, which {spec.architecture} does not have")
+        if wanted[name] != found[name]:
+            raise CheckpointError(
+                f"{folder}: {name} has shape {found[name]}, the config asks for {wanted[name]}; are they of one model?"
+            )
+
+
+def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> torch.nn.Module:
+    """A fresh instance of the remote class under module names of its own, so that no patch reaches it."""
+    package = "conformance_reference_" + content_key(folder)
+    if package not in sys.modules:
+        module = types.ModuleType(package)
+        module.__path__ = [str(folder)]
+        sys.modules[package] = module
+    config_class, model_class = (
+        getattr(importlib.import_module(f"{package}.{file}"), name)
+        for file, _, name in (config["auto_map"][auto].rpartition(".") for auto in ("AutoConfig", spec.auto_class))
+    )
+    model: torch.nn.Module = model_class(config_class.from_dict(dict(config)))
+    return model.eval()
+
+
+def content_key(folder: Path) -> str:
+    """A digest of a folder's code, config and tokenizer; weights are left out."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".py", ".json"}:
+            digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:
+    """A bootable copy of a fixture, weights included, with some config fields set; made once and cached."""
+    key = hashlib.sha256(f"{RECIPE} {content_key(fixture)} {sorted((overrides or {}).items())}".encode())
+    folder = cache_root() / f"{spec.architecture.lower()}-{key.hexdigest()[:16]}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
+        draft = Path(scratch) / "checkpoint"
+        shutil.copytree(fixture, draft, ignore=shutil.ignore_patterns("__pycache__"))
+        config = {**json.loads((draft / "config.json").read_text(encoding="utf-8")), **(overrides or {})}
+        (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        draw_weights(draft, spec)
+        try:
+            draft.rename(folder)
+        except OSError:
+            # Another process was faster; its folder has the same content.
+            if not folder.exists():
+                raise
+    return folder
+
+
+def draw_weights(folder: Path, spec: AdapterSpec) -> None:
+    """Write seeded weights in which every path carries signal.
+
+    Matrices are normal with variance 1 / fan-in, norms spread around 1, biases have a spread of 0.3: the
+    vendors' zero initialisation of gates and heads would make every comparison vacuous. Each tensor has a
+    generator of its own, seeded by its name, so that one more layer changes no other tensor. Buffers stay.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    model = construct(folder, spec, read_config(folder, spec))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+            drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            if parameter.ndim > 1:
+                parameter.copy_(drawn / parameter.shape[-1] ** 0.5)
+            else:
+                parameter.copy_(0.3 * drawn + (1.0 if name.endswith("weight") else 0.0))
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+
+
+def cache_root() -> Path:
+    """Where drawn weights are kept: `$XDG_CACHE_HOME/bridge-conformance`, by default under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bridge-conformance"

@@ -1,0 +1,242 @@
+"""hooks: every advertised hook fires, in order, as declared, and can be edited. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..finding import Finding
+from ..requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from ..judge import Evidence
+    from ..subject import Boot, Pair
+
+GRAMMAR = re.compile(r"([a-z][a-z0-9_]*\.|\d+\.)*hook_[a-z][a-z0-9_]*")
+
+
+@requirement("hooks/names", level=MUST)
+def names(boot: Boot) -> Iterator[Finding]:
+    """Every name in `hook_dict` MUST be a dotted path that ends in `hook_...`, and every alias MUST be its target.
+
+    An alias that is a second hook point fires apart from the first, or never.
+    """
+    registry = boot.bridge.hook_dict
+    for name, point in registry.items():
+        if not GRAMMAR.fullmatch(name):
+            yield Finding("bad-name", name, got=name, want="component.path.hook_name")
+        if registry.get(point.name) is not point:
+            yield Finding("not-one-object", name, got=f"a hook point named {point.name}", want="the one it stands for")
+
+
+@requirement("hooks/pairing", level=MUST)
+def pairing(boot: Boot) -> Iterator[Finding]:
+    """Every component MUST wrap the remote module that the spec pairs it with.
+
+    An adapter whose `ln1` wraps the second norm agrees with itself in every other respect.
+    """
+    from ..taps import paired
+
+    model = boot.bridge.original_model
+    for name, path in paired(boot.spec.points, boot.layers):
+        wrapped = getattr(_walk(boot.bridge, name), "original_component", None)
+        wanted = _unwrapped(_walk(model, path))
+        if wrapped is None:
+            yield Finding("missing", name, got="no component", want=path)
+        elif _unwrapped(wrapped) is not wanted:
+            yield Finding("wrong-module", name, got=_path_of(model, wrapped), want=path)
+
+
+@requirement("hooks/fires", level=MUST, needs=("hooks/names",))
+def fires(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """Every advertised hook MUST fire with a tensor in one forward, or refuse to be attached to.
+
+    A hook that attaches and never fires makes an intervention look as if it had no effect.
+    """
+    refused = pair.boot.refused
+    for name, error in refused.items():
+        if name.rpartition(".")[2] not in str(error):
+            yield Finding("unclear-refusal", name, got=str(error), want="an error that names the hook")
+    for name in pair.names:
+        if name in pair.observed.strange:
+            yield Finding("no-tensor", name, got=pair.observed.strange[name], want="a tensor")
+        elif name not in pair.observed.taps:
+            yield Finding("never-fires", name, got="0 firings", want="at least one, or a refusal")
+    evidence.facts["hooks"] = {"advertised": len(pair.names) + len(refused), "refused": sorted(refused)}
+
+
+@requirement("hooks/complete", level=MUST, needs=("hooks/pairing",))
+def complete(boot: Boot) -> Iterator[Finding]:
+    """Every component that the spec names MUST have its `hook_in` and `hook_out` in `hook_dict`.
+
+    A hook that was renamed or dropped breaks every notebook that uses it, without a word.
+    """
+    from ..taps import paired
+
+    for name, _ in paired(boot.spec.points, boot.layers):
+        for hook in (f"{name}.hook_in", f"{name}.hook_out"):
+            if hook not in boot.bridge.hook_dict:
+                yield Finding("missing", hook, got="no such hook", want="a hook at a point of the spec")
+
+
+@requirement("hooks/multiplicity", level=MUST, needs=("hooks/fires",))
+def multiplicity(pair: Pair) -> Iterator[Finding]:
+    """Every hook MUST fire exactly as often in one forward as the layout declares.
+
+    A second firing applies an edit twice; a missing one edits half of the stream.
+    """
+    for name, calls in pair.observed.taps.items():
+        if len(calls) != (wanted := pair.declared_calls(name)):
+            yield Finding("firings", name, got=str(len(calls)), want=str(wanted))
+
+
+@requirement("hooks/order", level=MUST, needs=("hooks/multiplicity",))
+def order(pair: Pair) -> Iterator[Finding]:
+    """Hooks MUST fire in the order in which the reference computes their tensors.
+
+    What is upstream of an intervention is decided by this order.
+    """
+    expected = pair.exact.order or pair.reference.order
+    known = set(expected)
+    got = [name for name in dict.fromkeys(pair.observed.order) if name in known]
+    seen = set(got)
+    want = [name for name in dict.fromkeys(expected) if name in seen]
+    for place, other in zip(got, want, strict=True):
+        if place != other:
+            yield Finding("out-of-order", place, got=f"fires where {other} should", want="data-flow order")
+            return
+
+
+@requirement("hooks/identity", level=MUST, needs=("hooks/fires",))
+def identity(pair: Pair) -> Iterator[Finding]:
+    """Returning the tensor a hook was given MUST give the logits of a run that only observes, bit for bit.
+
+    Researchers wrap hooks that sometimes do nothing; a rebuild on the way out changes the model under them.
+    """
+    from ..compare import exact
+
+    touched = pair.edited(pair.names, lambda tensor, hook: tensor)
+    yield from exact("logits", touched, pair.observed.logits)
+
+
+@requirement("hooks/edits-reach", level=MUST, needs=("hooks/fires",))
+def edits_reach(pair: Pair) -> Iterator[Finding]:
+    """What a hook returns MUST take the place of the tensor: editing any activation moves the logits.
+
+    An edit that is discarded looks exactly like a component that does not matter.
+    """
+    import torch
+
+    live = [name for name in dict.fromkeys(pair.observed.order) if pair.observed.taps[name][0].is_floating_point()]
+    rows = 8
+    for start in range(0, len(live), rows):
+        group = live[start : start + rows]
+        row_of = {name: row for row, name in enumerate(group)}
+
+        def push(tensor: Any, hook: Any, row_of: dict[str, int] = row_of) -> Any:
+            # Each row of the batch tests one hook, so that a forward serves eight of them.
+            row, generator = row_of[hook.name], torch.Generator().manual_seed(row_of[hook.name])
+            edited = tensor.clone()
+            edited[row] += torch.randn(tensor.shape[1:], generator=generator) * (0.5 * tensor[row].std() + 0.1)
+            return edited
+
+        inputs = pair.batched(len(group))
+        before, after = pair.call(inputs), pair.edited(group, push, inputs)
+        moved = (after - before).abs().flatten(1).amax(dim=1)
+        for name, row in row_of.items():
+            if not moved[row] > 10 * pair.allowed("logits"):
+                yield Finding("edit-discarded", name, got=f"logits moved by {moved[row]:.1e}", want="other logits")
+
+
+@requirement("hooks/residual-algebra", level=MUST, needs=("hooks/fires",))
+def residual_algebra(pair: Pair) -> Iterator[Finding]:
+    """In every layer `hook_resid_pre + hook_attn_out` MUST be `hook_resid_mid`, and adding `hook_mlp_out` the next.
+
+    Direct logit attribution sums these terms; a term without its gate or scale attributes the wrong amount.
+    """
+    from ..compare import close
+
+    sums = (("hook_resid_pre", "hook_attn_out", "hook_resid_mid"), ("hook_resid_mid", "hook_mlp_out", "hook_resid_post"))
+    registry = pair.boot.bridge.hook_dict
+    for layer in range(pair.boot.layers):
+        for names in sums:
+            before, branch, after = (f"blocks.{layer}.{name}" for name in names)
+            absent = [name for name in (before, branch, after) if not _seen(pair, name)]
+            if absent:
+                yield Finding("missing", absent[0], got="no value in this forward", want="a term of the residual stream")
+                continue
+            value = {name: pair.observed.joined(registry[name].name) for name in (before, branch, after)}
+            added = value[after] - value[before]
+            yield from close(branch, value[branch], added, 2 * pair.allowed(after))
+
+
+@requirement("hooks/removal", level=MUST)
+def removal(pair: Pair) -> Iterator[Finding]:
+    """Hooks of `run_with_hooks`, `hooks()` and `run_with_cache` MUST be gone afterwards, also after an exception.
+
+    A hook that stays behind edits the next experiment.
+    """
+    from ..subject import SubjectRaised
+
+    bridge = pair.boot.bridge
+    name = pair.names[0]
+
+    def explode(tensor: Any, hook: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    attempts = {
+        "run_with_hooks": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, lambda tensor, hook: None)]),
+        "run_with_cache": lambda: pair.guarded(bridge.run_with_cache),
+        "run_with_hooks, raising": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, explode)]),
+        "hooks(), raising": lambda: pair.edited([name], explode),
+    }
+    before = _attached(bridge)
+    for label, attempt in attempts.items():
+        try:
+            attempt()
+        except SubjectRaised as error:
+            if "on purpose" not in str(error):
+                raise
+        left = [hook for hook, counts in _attached(bridge).items() if counts != before[hook]]
+        if left:
+            yield Finding("left-behind", left[0], got=f"a hook after {label}", want="none")
+            bridge.reset_hooks()
+
+
+def _attached(bridge: Any) -> dict[str, tuple[int, int]]:
+    return {name: (len(point.fwd_hooks), len(point.bwd_hooks)) for name, point in bridge.hook_dict.items()}
+
+
+def _seen(pair: Pair, name: str) -> bool:
+    point = pair.boot.bridge.hook_dict.get(name)
+    return point is not None and point.name in pair.observed.taps
+
+
+def _walk(root: Any, path: str) -> Any:
+    """The object at a dotted path, through wrapped components where a step is not an attribute of the wrapper."""
+    for step in path.split("."):
+        inner = _unwrapped(root)
+        if hasattr(root, step):
+            root = getattr(root, step)
+        elif step.isdigit():
+            root = inner[int(step)] if hasattr(inner, "__getitem__") else None
+        else:
+            root = getattr(inner, step, None)
+        if root is None:
+            return None
+    return root
+
+
+def _unwrapped(module: Any) -> Any:
+    while getattr(module, "original_component", None) is not None:
+        module = module.original_component
+    return module
+
+
+def _path_of(model: Any, module: Any) -> str:
+    wanted = _unwrapped(module)
+    for name, candidate in model.named_modules():
+        if candidate is wanted:
+            return ".".join(part for part in name.split(".") if part != "_original_component")
+    return type(wanted).__name__

@@ -1,0 +1,236 @@
+"""loading: what boots is the checkpoint, whole, on its own, and honest about itself. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..finding import Finding
+from ..requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from ..judge import Evidence
+    from ..subject import Boot, Pair
+
+
+@requirement("loading/boots", level=MUST)
+def boots(boot: Boot) -> Iterator[Finding]:
+    """An adapter MUST boot from a checkpoint's folder, without network, in the way that users boot it.
+
+    An adapter that only loads from a name on a hub cannot be tried before it is trusted.
+    """
+    try:
+        boot.bridge.hook_dict
+    except Exception as error:
+        text = " ".join(str(error).split())
+        yield Finding("raised", "boot", got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
+
+
+@requirement("loading/independence", level=MUST)
+def independence(boot: Boot) -> Iterator[Finding]:
+    """The model that a bridge is compared with MUST share no storage, module or class with the bridge.
+
+    A bridge that is compared with the model it wraps agrees with itself, whatever it does.
+    """
+    subject, reference = boot.bridge.original_model, boot.reference
+    ours, theirs = _tensors(subject), _tensors(reference)
+    addresses = {tensor.data_ptr(): name for name, tensor in ours.items() if tensor.numel()}
+    for name, tensor in theirs.items():
+        if tensor.numel() and tensor.data_ptr() in addresses:
+            yield Finding("shared-storage", name, got=f"memory of {addresses[tensor.data_ptr()]}", want="its own")
+    modules = {id(module) for module in subject.modules()}
+    for name, module in reference.named_modules():
+        if id(module) in modules:
+            yield Finding("shared-module", name or "model", got="one object", want="two")
+    classes = {type(module) for module in subject.modules()}
+    for kind in sorted({type(m).__qualname__ for m in reference.modules() if type(m) in classes and _remote(m)}):
+        yield Finding("shared-class", kind, got="one class object", want="a copy that no patch reaches")
+    again = _tensors(_second_reference(boot))
+    for name, tensor in theirs.items():
+        if not _same(tensor, again[name]):
+            yield Finding("unstable-reference", name, got="differs between two constructions", want="equal")
+
+
+@requirement("loading/parameters", level=MUST)
+def parameters(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
+    """Every tensor of the checkpoint MUST be in the booted model, bit for bit, and nothing else may be.
+
+    A tensor that is left at its initial value, or loaded twice, changes the model under the researcher.
+    """
+    loaded = _by_storage_name(boot)
+    evidence.facts["tensors"] = len(boot.params)
+    for name, wanted in boot.params.items():
+        if name not in loaded:
+            yield Finding("missing", name, got="no such tensor", want=f"{list(wanted.shape)}")
+        elif not _same(loaded[name], wanted):
+            yield Finding("not-bit-equal", name, got="other values than the file", want="the checkpoint's")
+    for name in sorted(loaded.keys() - boot.params.keys()):
+        yield Finding("left-over", name, got="a tensor the checkpoint does not have", want="none")
+
+
+@requirement("loading/live-parameters", level=MUST)
+def live_parameters(boot: Boot) -> Iterator[Finding]:
+    """Every parameter of the checkpoint MUST move the logits in some layout.
+
+    A gate or an output layer that is still zero, as at initialisation, makes every comparison vacuous.
+    """
+    import torch
+
+    reference = boot.reference
+    parameters = dict(reference.named_parameters())
+    moving: set[str] = set()
+    for pair in boot.pairs.values():
+        with torch.enable_grad():
+            logits = reference(**pair.inputs)
+            weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+            gradients = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), allow_unused=True)
+        moving |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None and g.abs().max() > 0}
+    for name in parameters.keys() - moving:
+        yield Finding("without-effect", name, got="gradient 0 in every layout", want="an influence on the logits")
+
+
+@requirement("loading/two-boots", level=MUST, needs=("loading/parameters",))
+def two_boots(boot: Boot) -> Iterator[Finding]:
+    """Two boots of one checkpoint MUST be equal bit for bit, in every tensor and in the logits.
+
+    Tables that a loader leaves uninitialised hold whatever the memory held; nobody sees it in one boot.
+    """
+    from ..compare import exact
+
+    second = boot.boot_again()
+    ours, theirs = _tensors(boot.bridge.original_model), _tensors(second.original_model)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if name not in ours or name not in theirs or not _same(ours[name], theirs[name]):
+            yield Finding("not-bit-equal", name, got="differs between two boots", want="equal")
+    for pair in boot.pairs.values():
+        yield from exact(f"logits ({pair.layout.name})", pair.guarded(second), pair.plain)
+
+
+@requirement("loading/eval-mode", level=MUST)
+def eval_mode(pair: Pair) -> Iterator[Finding]:
+    """A booted model MUST be in eval mode in every part, and two forwards of one input MUST be bit-equal.
+
+    Dropout that is left on turns every measured effect into noise that looks like a result.
+    """
+    from ..compare import exact
+
+    for owner, model in (("bridge", pair.boot.bridge), ("model", pair.boot.bridge.original_model)):
+        for name, module in model.named_modules():
+            if module.training:
+                yield Finding("training", f"{owner}.{name}".rstrip("."), got="training mode", want="eval mode")
+    yield from exact("logits", pair.call(), pair.plain)
+
+
+@requirement("loading/config-truths", level=MUST)
+def config_truths(boot: Boot) -> Iterator[Finding]:
+    """Every field of `bridge.cfg` that the spec states MUST hold the model's true value.
+
+    Analysis code reads context length, direction and activation from cfg; a wrong one is believed.
+    """
+    from ..spec import Size
+
+    for name, truth in boot.spec.truths.items():
+        wanted: Any = truth.of(boot.sizes) if isinstance(truth, Size) else truth
+        accepted = wanted if isinstance(wanted, frozenset) else {wanted}
+        got = getattr(boot.bridge.cfg, name, None)
+        if got not in accepted:
+            text = " or ".join(sorted(map(str, accepted)))
+            missing = not hasattr(boot.bridge.cfg, name)
+            yield Finding("missing" if missing else "untrue", f"cfg.{name}", got=str(got), want=text)
+
+
+@requirement("loading/unknown-keyword", level=MUST)
+def unknown_keyword(pair: Pair) -> Iterator[Finding]:
+    """A keyword that the model does not know MUST raise an error.
+
+    A misspelt timestep or mask that is swallowed gives the logits of another experiment.
+    """
+    from ..subject import SubjectRaised
+
+    try:
+        pair.call(conformance_misspelt=1)
+    except SubjectRaised:
+        return
+    yield Finding("accepted", "forward", got="logits", want="an error that names the keyword")
+
+
+@requirement("loading/refuses-loss", level=MUST)
+def refuses_loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """`return_type="loss"` MUST return the model's own loss, or raise an error that says it is not defined.
+
+    A shifted causal loss of a denoising model is a number without a meaning.
+    """
+    yield from _declined(pair, "loss", lambda: pair.call(return_type="loss"), evidence)
+
+
+@requirement("loading/refuses-generate", level=MUST)
+def refuses_generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """`bridge.generate` MUST generate with the model's own sampler, or raise an error that says it cannot.
+
+    Next-token sampling from a denoising model yields text that the model never meant.
+    """
+    yield from _declined(
+        pair, "generate", lambda: pair.guarded(pair.boot.bridge.generate, max_new_tokens=1), evidence
+    )
+
+
+def _declined(pair: Pair, name: str, call: Any, evidence: Evidence) -> Iterator[Finding]:
+    from ..subject import SubjectRaised
+
+    declined = pair.boot.spec.declined.get(name)
+    try:
+        call()
+    except SubjectRaised as error:
+        if declined is None:
+            yield Finding("raised", name, got=str(error), want="a result; or decline it in the spec")
+        elif not _names(error, declined.naming):
+            yield Finding("unclear-error", name, got=str(error), want=f"an error that names {declined.naming!r}")
+        evidence.refused = declined is not None
+        return
+    if declined is not None:
+        yield Finding("accepted", name, got="a result", want=f"an error: {declined.why}")
+
+
+def _names(error: Exception, naming: str) -> bool:
+    """Whether a refusal is typed as one and says what it refuses; an accident deep in torch is none."""
+    cause = error.__cause__
+    return isinstance(cause, (NotImplementedError, ValueError, TypeError)) and naming in str(cause).lower()
+
+
+def _remote(module: Any) -> bool:
+    return not type(module).__module__.startswith(("torch.", "transformers."))
+
+
+def _second_reference(boot: Boot) -> Any:
+    from .. import checkpoint
+
+    model = checkpoint.construct(boot.folder, boot.spec, boot.config)
+    model.load_state_dict(boot.params)
+    return model
+
+
+def _tensors(model: Any) -> dict[str, Any]:
+    """Parameters and buffers by name, non-persistent ones included."""
+    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+
+
+def _by_storage_name(boot: Boot) -> dict[str, Any]:
+    """Tensors of the booted model under the checkpoint's names, wherever the bridge has put them."""
+    found = {
+        ".".join(part for part in name.split(".") if part != "_original_component"): tensor
+        for name, tensor in _tensors(boot.bridge.original_model).items()
+    }
+    kept = dict(boot.reference.named_buffers())
+    transient = kept.keys() - boot.reference.state_dict().keys()
+    storages = {found[name].data_ptr() for name in found if name in boot.params}
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if name in boot.params or (name not in transient and tensor.data_ptr() not in storages)
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    import torch
+
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)

@@ -1,0 +1,97 @@
+"""parity: the bridge computes what the model computes, at every tap. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..finding import Finding
+from ..requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from ..judge import Evidence
+    from ..subject import Pair
+
+
+@requirement("parity/oracle", level=MUST)
+def oracle(pair: Pair) -> Iterator[Finding]:
+    """The oracle's equations and the remote model MUST agree at the logits and at every module boundary.
+
+    A judge that disagrees with the model may not judge the bridge.
+    """
+    from ..compare import ORACLE_ULPS, close, ulp
+
+    if not pair.exact.order:
+        return
+    wanted = {name: pair.reference.joined(name) for name in pair.reference.taps} | {"logits": pair.reference.logits}
+    for name, want in wanted.items():
+        if name != "logits" and name not in pair.exact.taps:
+            continue
+        got = pair.exact.logits if name == "logits" else pair.exact.joined(name)
+        yield from close(name, got, want, ORACLE_ULPS * ulp(want) if want.is_floating_point() else 0.0)
+
+
+@requirement("parity/logits", level=MUST, needs=("parity/oracle",))
+def logits(pair: Pair) -> Iterator[Finding]:
+    """The bridge's logits MUST equal the reference's, within the rounding of fp32.
+
+    If the logits differ, whatever is studied is another model.
+    """
+    from ..compare import close
+
+    yield from close("logits", pair.plain, pair.reference.logits, pair.allowed("logits"), pair.divergence)
+
+
+@requirement("parity/taps", level=MUST, needs=("hooks/fires", "hooks/multiplicity", "parity/oracle"))
+def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """Every hook's tensor MUST be what its name says: the reference's at a module boundary, else the oracle's.
+
+    A hook with the right shape at the wrong place yields a paper with wrong numbers.
+    """
+    from ..compare import close
+
+    unknown, wrong = [], []
+    for name, point in pair.boot.bridge.hook_dict.items():
+        if point.name not in pair.observed.taps:
+            continue
+        want = pair.want(name)
+        if want is None:
+            unknown.append(name)
+            yield Finding("unknown", name, got="a tensor", want="a point or an oracle tap to judge it by")
+            continue
+        found = list(close(name, pair.observed.joined(point.name), want, pair.allowed(name), pair.divergence))
+        wrong += [finding.at for finding in found]
+        yield from found
+    evidence.facts["hooks"] = {"wrong": wrong, "unknown": unknown}
+
+
+@requirement("parity/rows", level=MUST, needs=("parity/logits",))
+def rows(pair: Pair) -> Iterator[Finding]:
+    """A row of a batch MUST give the logits that it gives alone.
+
+    A conditioning vector of one row that reaches another makes every batched sweep wrong.
+    """
+    import torch
+
+    from ..compare import close
+
+    for row in range(len(pair.plain)):
+        alone = {
+            name: value[row : row + 1] if isinstance(value, torch.Tensor) else value
+            for name, value in pair.inputs.items()
+        }
+        yield from close(f"logits, row {row}", pair.call(alone)[0], pair.plain[row], 2 * pair.allowed("logits"))
+
+
+@requirement("parity/other-inputs", level=MUST, needs=("parity/logits",))
+def other_inputs(pair: Pair) -> Iterator[Finding]:
+    """On other tokens, other timesteps and another batch size, the bridge's logits MUST still equal the reference's.
+
+    Tables that are cached by length or batch are right the first time and wrong the next.
+    """
+    from ..compare import close
+
+    for batch, seed in ((3, 1), (1, 2)):
+        inputs = pair.draw(batch, seed)
+        got, want = pair.call(inputs), pair.reference_logits(inputs)
+        yield from close(f"logits, batch {batch}", got, want, 2 * pair.allowed("logits"))

@@ -1,0 +1,68 @@
+"""throughput: what the bridge adds to the model's own work, counted exactly and timed in pairs. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ..finding import Finding
+from ..requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from ..judge import Evidence
+    from ..snapshots import Snapshot
+    from ..subject import Boot, Pair
+
+
+@requirement("throughput/flops", level=MUST, needs=("parity/logits",))
+def flops(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """A forward of the bridge MUST do exactly the matrix arithmetic of the reference.
+
+    More is work done twice; less is a part of the model that did not run.
+    """
+    from .. import counting
+
+    got, want = counting.flops(pair.call), counting.flops(pair.reference_logits)
+    evidence.facts["flops"] = {"subject": got, "reference": want}
+    if got != want:
+        yield Finding("flops", "forward", got=str(got), want=str(want))
+
+
+@requirement("throughput/operators", level=MUST, needs=("parity/logits",))
+def operators(pair: Pair, evidence: Evidence, snapshot: Snapshot) -> Iterator[Finding]:
+    """The operators that a bridge dispatches beyond the reference's MUST be those of the committed snapshot.
+
+    Overhead grows one operator at a time, and none of them shows in a timing.
+    """
+    from .. import counting
+
+    got, want = counting.operators(pair.call), counting.operators(pair.reference_logits)
+    added = {name: got.get(name, 0) - want.get(name, 0) for name in sorted(got.keys() | want.keys())}
+    evidence.facts["operators"] = {"subject": sum(got.values()), "reference": sum(want.values())}
+    lines = [f"{count:+d} {name}" for name, count in added.items() if count]
+    yield from snapshot(f"operators-{pair.layout.name}", ["bridge minus reference, one forward", *lines])
+
+
+@requirement("throughput/ratio", level=MUST, needs=("parity/logits",))
+def ratio(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
+    """At a size where arithmetic dominates, a forward of the bridge MUST take at most the spec's ceiling times the reference's.
+
+    A hooked model that is twice as slow is left for home-made hooks, which nobody checks.
+    """
+    from .. import checkpoint
+    from ..subject import Boot
+    from ..timing import paired_ratio
+
+    larger = Boot(boot.spec, checkpoint.materialise(boot.folder, boot.spec, boot.spec.bench), boot.trusted)
+    pair = next(iter(larger.pairs.values()))
+    calls: tuple[Callable[[], object], ...] = (pair.call, pair.reference_logits)
+    found = paired_ratio(*calls, ceiling=boot.spec.ceiling)
+    evidence.measurements["ratio"] = {
+        "median": round(found.median, 4),
+        "interval_98": [round(found.low, 4), round(found.high, 4)],
+        "pairs": found.pairs,
+    }
+    if found.over:
+        yield Finding(
+            "too-slow", "forward", got="a ratio over the ceiling (figures under measurements)", want=f"{boot.spec.ceiling}"
+        )

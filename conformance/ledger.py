@@ -1,0 +1,172 @@
+"""The ledger: deviations of one adapter that are known, declared and explained; strict in both directions.
+
+An entry stands for exactly the places and layouts it names. A finding that no entry names is a failure,
+and so is an entry whose finding is gone (stale) or has become another (drifted).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement as Distribution
+
+from .finding import Finding, Outcome, Verdict
+from .requirement import Requirement
+from .spec import AdapterSpec, places
+
+SHARED = Path(__file__).parent / "adapters" / "transformer_lens.deviations.toml"
+FIELDS = {"requirement", "at", "finding", "because", "issue", "layouts", "versions"}
+NEEDED = ("requirement", "at", "finding", "because")
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be trusted; the message names file, entry and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `[[deviation]]`: at these places, in these layouts, this finding is known."""
+
+    requirement: str
+    at: str
+    finding: str
+    because: str
+    layouts: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    issue: str = ""
+
+    def in_range(self) -> bool:
+        """Whether every installed distribution lies in the declared range; else the entry is inert."""
+        return all(_installed(Distribution(text)) for text in self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All entries that apply to one adapter."""
+
+    entries: tuple[Entry, ...] = ()
+
+    def settle(self, required: Requirement, layout: str | None, layers: int, found: Sequence[Finding]) -> Outcome:
+        """Match findings with declarations: DEVIATION when they agree one to one, PASS when both are empty."""
+        mine = [e for e in self.entries if e.requirement == required.id and (not e.layouts or layout in e.layouts)]
+        declared, inert = [e for e in mine if e.in_range()], [e for e in mine if not e.in_range()]
+        left = {(finding.at, finding.code): finding for finding in found}
+        agreed: list[tuple[str, Finding]] = []
+        wrong: list[Finding] = []
+        for entry in declared:
+            for place in places(entry.at, layers):
+                finding = left.pop((place, entry.finding), None)
+                if finding is not None:
+                    agreed.append((entry.because, finding))
+                else:
+                    wrong.append(_broken_promise(entry, place, found))
+        unexpected = [_with_range(finding, inert) for finding in left.values()]
+        if wrong or unexpected:
+            return Outcome(Verdict.FAIL, findings=(*unexpected, *wrong), declared=tuple(agreed))
+        return Outcome(Verdict.DEVIATION if agreed else Verdict.PASS, declared=tuple(agreed))
+
+
+def _broken_promise(entry: Entry, place: str, found: Iterable[Finding]) -> Finding:
+    others = sorted({finding.code for finding in found if finding.at == place})
+    if others:
+        return Finding("drifted", place, got=", ".join(others), want=f"{entry.finding}, as the ledger declares")
+    return Finding(
+        "stale", place, got="no finding", want=f"{entry.finding}, as the ledger declares; delete the entry if it is mended"
+    )
+
+
+def _with_range(finding: Finding, inert: Iterable[Entry]) -> Finding:
+    for entry in inert:
+        if entry.finding == finding.code:
+            return replace(finding, detail=f"declared only for {', '.join(entry.versions)}\n{finding.detail}".strip())
+    return finding
+
+
+def _installed(wanted: Distribution) -> bool:
+    try:
+        return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def load(spec: AdapterSpec, known: Mapping[str, Requirement]) -> Ledger:
+    """The adapter's own ledger and, for a plain `TransformerBridge`, the shared one; LedgerError when malformed."""
+    entries = [*read(SHARED, known, spec), *read(spec.ledger, known, spec)]
+    return Ledger(tuple(entries))
+
+
+def read(path: Path, known: Mapping[str, Requirement], spec: AdapterSpec) -> list[Entry]:
+    """Entries of one file, every one validated against the full registry; a file that is missing has none."""
+    if not path.exists():
+        return []
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LedgerError(f"ledger {path}: not valid TOML: {error}") from None
+    stray = sorted(set(table) - {"deviation"})
+    if stray:
+        raise LedgerError(f"ledger {path}: unknown table {stray[0]!r}; entries are written as [[deviation]]")
+    raw = table.get("deviation", [])
+    if not isinstance(raw, list):
+        raise LedgerError(f"ledger {path}: write [[deviation]] with two brackets, one table per entry")
+    return [_entry(f"ledger {path}, entry {number}", item, known, spec) for number, item in enumerate(raw, 1)]
+
+
+def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement], spec: AdapterSpec) -> Entry:
+    for name in item:
+        if name not in FIELDS:
+            raise LedgerError(f"{where}: unknown field {name!r}{_nearest(name, FIELDS)}")
+    for name in NEEDED:
+        if not isinstance(item.get(name), str) or not item[name].strip():
+            raise LedgerError(f"{where}: field {name!r} is missing or empty; every entry says {', '.join(NEEDED)}")
+    if item["because"].strip().upper().startswith("TODO"):
+        raise LedgerError(f"{where}: because = {item['because']!r} is no reason; say in one sentence why it deviates")
+    if item["requirement"] not in known:
+        raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{_nearest(item['requirement'], known)}")
+    for name in ("layouts", "versions"):
+        value = item.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+            raise LedgerError(f"{where}: {name} is a list of strings, got {value!r}")
+    layouts, names = item.get("layouts", []), [layout.name for layout in spec.layouts]
+    for layout in layouts:
+        if layout not in names:
+            raise LedgerError(f"{where}: unknown layout {layout!r}{_nearest(layout, names)}")
+    if layouts and not known[item["requirement"]].per_layout:
+        raise LedgerError(f"{where}: {item['requirement']} is judged once per adapter; remove layouts")
+    for text in item.get("versions", []):
+        try:
+            Distribution(text)
+        except InvalidRequirement:
+            raise LedgerError(
+                f"{where}: cannot read version range {text!r}; write one like 'transformer-lens>=4.3,<4.4'"
+            ) from None
+    return Entry(**{name: tuple(value) if isinstance(value, list) else value for name, value in item.items()})
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    listed = sorted(known)
+    near = difflib.get_close_matches(name, listed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(listed)}"
+
+
+def draft(found: Iterable[tuple[str, str | None, Finding]]) -> str:
+    """TOML entries for findings as (requirement, layout, finding), with reasons left to write."""
+    blocks = []
+    for required, layout, finding in found:
+        lines = [
+            "[[deviation]]",
+            f'requirement = "{required}"',
+            f'at = "{finding.at}"',
+            f'finding = "{finding.code}"',
+            'because = "TODO"',
+        ]
+        if layout is not None:
+            lines.append(f'layouts = ["{layout}"]')
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)

@@ -1,0 +1,28 @@
+"""May-attend relations in closed form, on whole numbers and on index tensors alike.
+
+Each is `relation(query, key, n, block)` with positions in the layout's stream, n the model length and
+`block` the block size; a size that does not divide n leaves a short last block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def block_diffusion_training(query: Any, key: Any, n: int, block: int) -> Any:
+    """[noisy x_t | clean x_0], 2n positions (Block Diffusion, arXiv 2503.09573, section 3.1 and appendix B.6).
+
+    A noisy token sees its own noisy block and the clean blocks before it; a clean token sees the clean
+    blocks up to its own. The clean copy of a noisy token's own block stays invisible: seeing it is a leak.
+    """
+    query_block, key_block = (query % n) // block, (key % n) // block
+    query_noisy, key_noisy = query < n, key < n
+    block_diagonal = query_noisy & key_noisy & (query_block == key_block)
+    offset_block_causal = query_noisy & (key >= n) & (query_block > key_block)
+    block_causal = (query >= n) & (key >= n) & (query_block >= key_block)
+    return block_diagonal | offset_block_causal | block_causal
+
+
+def block_causal(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream of at most n tokens: every block sees itself and the blocks before it."""
+    return query // block >= key // block

@@ -1,0 +1,115 @@
+"""Recordings: every tensor that one forward shows, at hooks, at remote modules, or in the oracle's equations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .spec import places
+
+Edit = Callable[[Tensor, Any], Tensor | None]
+
+
+@dataclass(slots=True)
+class Recording:
+    """One forward: for every name the tensors seen, call after call, and the order of all firings."""
+
+    taps: dict[str, list[Tensor]] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    strange: dict[str, str] = field(default_factory=dict)
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, name: str, value: object) -> None:
+        """Keep a copy of what was seen; anything but a tensor is noted by its type."""
+        if isinstance(value, Tensor):
+            self.taps.setdefault(name, []).append(value.detach().clone())
+            self.order.append(name)
+        else:
+            self.strange[name] = type(value).__name__
+
+    def joined(self, name: str) -> Tensor:
+        """All calls of one tap as one tensor, joined on the position axis in call order."""
+        calls = self.taps[name]
+        return calls[0] if len(calls) == 1 else torch.cat(calls, dim=1)
+
+
+def canonical_names(bridge: Any) -> list[str]:
+    """Names of the distinct hook points of a bridge, aliases left out, in registry order."""
+    return [name for name, point in bridge.hook_dict.items() if point.name == name]
+
+
+def attach_refusal(bridge: Any, name: str) -> Exception | None:
+    """The error with which a bridge refuses a hook at `name`, or None when it attaches."""
+    try:
+        with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: None)]):
+            return None
+    except Exception as error:
+        return error
+
+
+def run_hooked(call: Callable[[], Tensor], bridge: Any, names: Iterable[str], hook: Edit) -> Tensor:
+    """One forward with `hook(tensor, hook=point)` at every hook point in `names`; returns the logits."""
+    wanted = set(names)
+    with torch.no_grad(), bridge.hooks(fwd_hooks=[(wanted.__contains__, hook)]):
+        return call()
+
+
+def record_bridge(call: Callable[[], Tensor], bridge: Any, names: Iterable[str]) -> Recording:
+    """Record every firing of the hook points in `names` during one forward of a bridge."""
+    recording = Recording()
+
+    def observe(tensor: Tensor, hook: Any) -> None:
+        recording.add(hook.name, tensor)
+
+    recording.logits = run_hooked(call, bridge, names, observe)
+    return recording
+
+
+def record_modules(call: Callable[[], Tensor], model: nn.Module, points: Mapping[str, str], layers: int) -> Recording:
+    """Record input and output of every remote module that is paired with a point, under the point's hook names."""
+    recording = Recording()
+    with contextlib.ExitStack() as handles, torch.no_grad():
+        for name, path in paired(points, layers):
+            module = model.get_submodule(path)
+
+            def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
+                recording.add(f"{name}.hook_in", args[0] if args else next(iter(kwargs.values())))
+
+            def leaving(_: nn.Module, __: tuple[Any, ...], output: Any, name: str = name) -> None:
+                recording.add(f"{name}.hook_out", output)
+
+            handles.callback(module.register_forward_pre_hook(entering, with_kwargs=True).remove)
+            handles.callback(module.register_forward_hook(leaving).remove)
+        recording.logits = call()
+    return recording
+
+
+def record_oracle(
+    forward: Callable[..., Tensor],
+    params: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    dtype: torch.dtype,
+) -> Recording:
+    """Record every tap of an oracle, computed in `dtype`."""
+    recording = Recording()
+
+    def tap(name: str, tensor: Tensor) -> Tensor:
+        recording.add(name, tensor)
+        return tensor
+
+    cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in params.items()}
+    with torch.no_grad():
+        recording.logits = forward(cast, config, inputs, tap)
+    return recording
+
+
+def paired(points: Mapping[str, str], layers: int) -> Iterator[tuple[str, str]]:
+    """Concrete pairs of bridge component and remote module path, layer by layer."""
+    for name, path in points.items():
+        yield from zip(places(name, layers), places(path, layers), strict=True)
