@@ -33,12 +33,22 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says what is wrong with it and what to do."""
 
 
-def fixture_folder(name: str) -> Path:
-    """A bundled fixture by name, inside an installed wheel or beside the package in a checkout."""
+def fixture_roots() -> tuple[Path, Path]:
+    """Where bundled fixtures lie: inside an installed wheel, or beside the package in a checkout."""
     here = Path(__file__).resolve().parent
-    for root in (here / "_fixtures", here.parent / "fixtures"):
+    return here / "_fixtures", here.parent / "fixtures"
+
+
+def ships_with(fixture: Path, spec: AdapterSpec) -> bool:
+    """Whether a fixture's code came with this suite or with the spec, so that it may run unasked."""
+    return any(fixture.is_relative_to(root) for root in (*fixture_roots(), spec.folder))
+
+
+def fixture_folder(name: str) -> Path:
+    """A bundled fixture by name, or any by absolute path."""
+    for root in fixture_roots():
         if (root / name / "config.json").exists():
-            return root / name
+            return (root / name).resolve()
     raise CheckpointError(f"no bundled fixture {name!r}; give an absolute path in the spec's `fixture`")
 
 

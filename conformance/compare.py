@@ -37,10 +37,10 @@ def shape_of(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
-def close(at: str, got: Tensor, want: Tensor, allowed: float, detail: str = "") -> Iterator[Finding]:
+def close(at: str, got: Tensor, want: Tensor, allowed: float, *, case: str = "", detail: str = "") -> Iterator[Finding]:
     """A finding unless `got` has the shape of `want` and lies within `allowed` of it."""
     if got.shape != want.shape:
-        yield Finding("shape-mismatch", at, got=shape_of(got), want=shape_of(want), detail=detail)
+        yield Finding("shape-mismatch", at, got=shape_of(got), want=shape_of(want), case=case, detail=detail)
     elif (size := distance(got, want)) > allowed:
         where = worst(got, want)
         yield Finding(
@@ -50,14 +50,15 @@ def close(at: str, got: Tensor, want: Tensor, allowed: float, detail: str = "") 
             want=f"{want[where].item():.4g}",
             size=size,
             allowed=allowed,
+            case=case,
             detail=detail,
         )
 
 
-def exact(at: str, got: Tensor, want: Tensor, detail: str = "") -> Iterator[Finding]:
+def exact(at: str, got: Tensor, want: Tensor, *, case: str = "", detail: str = "") -> Iterator[Finding]:
     """A finding unless both tensors are equal bit for bit, shape and dtype included."""
     if got.shape != want.shape or got.dtype != want.dtype:
-        yield Finding("shape-mismatch", at, got=shape_of(got), want=shape_of(want), detail=detail)
+        yield Finding("shape-mismatch", at, got=shape_of(got), want=shape_of(want), case=case, detail=detail)
     elif not torch.equal(got, want):
         where = worst(got, want)
         yield Finding(
@@ -66,6 +67,7 @@ def exact(at: str, got: Tensor, want: Tensor, detail: str = "") -> Iterator[Find
             got=f"{got[where].item():.9g} at {list(where)}",
             want=f"{want[where].item():.9g}",
             size=distance(got, want),
+            case=case,
             detail=detail,
         )
 

@@ -23,8 +23,9 @@ class Verdict(StrEnum):
 class Finding:
     """One piece of evidence against a requirement: what was got and wanted at one place.
 
-    `at` is a place in the one notation of points and hooks; `size` the largest deviation and `allowed`
-    its budget, in the units of the tensor; `detail` may hold several lines, such as a drawn mask.
+    `at` is a place in the one notation of points and hooks, `case` the circumstance in which it went wrong
+    there, such as a row of a batch; `size` is the largest deviation and `allowed` its budget, in the units of
+    the tensor; `detail` may hold several lines, such as a drawn mask.
     """
 
     code: str
@@ -33,6 +34,7 @@ class Finding:
     want: str
     size: float | None = None
     allowed: float | None = None
+    case: str = ""
     detail: str = ""
 
     def line(self) -> str:
@@ -40,7 +42,8 @@ class Finding:
         measure = "" if self.size is None else f" (off by {self.size:.1e}"
         if self.size is not None:
             measure += ")" if self.allowed is None else f", allowed {self.allowed:.1e})"
-        return f"{self.at}: {self.code}: got {self.got}, want {self.want}{measure}"
+        place = f"{self.at} ({self.case})" if self.case else self.at
+        return f"{place}: {self.code}: got {self.got}, want {self.want}{measure}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain types; sizes are rounded to two digits, so that equal runs give equal bytes."""
@@ -53,8 +56,9 @@ class Outcome:
     """The verdict on one requirement in one layout, with everything it rests on.
 
     `findings` are unexpected; `declared` pairs the reason of a ledger entry with the finding it declares;
-    `unproven` are places that could not be judged because something they need is wrong there;
-    `facts` are exact, reproducible results that the report shows, such as counts.
+    `unproven` are places that nothing is said about, because something they need is wrong there;
+    `facts` are exact, reproducible results that the report shows, such as counts; `trace` is where the
+    suite itself failed.
     """
 
     verdict: Verdict
@@ -64,9 +68,15 @@ class Outcome:
     cause: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     measurements: Mapping[str, Any] = field(default_factory=dict)
+    trace: str = ""
+
+    @property
+    def wrong(self) -> frozenset[str]:
+        """Every place with a finding, declared or not."""
+        return frozenset(f.at for f in self.findings) | frozenset(f.at for _, f in self.declared)
 
     def as_json(self) -> dict[str, Any]:
-        """The hashed part of the outcome: everything but measurements."""
+        """The hashed part of the outcome: everything but measurements and tracebacks."""
         plain: dict[str, Any] = {"verdict": str(self.verdict)}
         if self.findings:
             plain["findings"] = [finding.as_json() for finding in self.findings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,8 +12,10 @@ from .ledger import Ledger
 from .requirement import Requirement
 from .subject import Boot, SubjectRaised
 
-BLOCKING = ("loading/boots", "loading/independence")
-"""Requirements without which nothing else can be judged."""
+BLOCKING = ("loading/boots", "loading/independence", "loading/runs")
+"""Requirements without which nothing else can be judged, each in the layouts that it speaks of."""
+
+UNMET = (Verdict.FAIL, Verdict.BLOCKED, Verdict.ERROR)
 
 
 @dataclass
@@ -24,6 +27,13 @@ class Evidence:
     refused: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What only a pytest item can lend to a check: the reader of committed snapshots."""
+
+    snapshot: Callable[..., Any] | None = None
+
+
 @dataclass
 class Judge:
     """All verdicts on one adapter in one process; a need that was not selected is computed, not reported."""
@@ -33,46 +43,63 @@ class Judge:
     registry: Mapping[str, Requirement]
     outcomes: dict[tuple[str, str | None], Outcome] = field(default_factory=dict)
 
-    def verdict(self, required: Requirement, layout: str | None, snapshot: Callable[..., Any] | None = None) -> Outcome:
+    def verdict(self, required: Requirement, layout: str | None, tools: Tools | None = None) -> Outcome:
         """The outcome of one requirement, in one layout where it has any; computed once."""
         key = (required.id, layout if required.per_layout else None)
         if key not in self.outcomes:
-            self.outcomes[key] = self._run(required, key[1], snapshot)
+            self.outcomes[key] = self._settled(required, key[1], tools or Tools())
         return self.outcomes[key]
 
-    def _run(self, required: Requirement, layout: str | None, snapshot: Callable[..., Any] | None) -> Outcome:
-        unproven: list[str] = []
-        needs = required.needs if required.id in BLOCKING else (*BLOCKING, *required.needs)
-        for need in needs:
-            outcome = self._need(self.registry[need], layout)
-            if outcome.verdict in (Verdict.FAIL, Verdict.BLOCKED, Verdict.ERROR) and need in BLOCKING:
-                return Outcome(Verdict.BLOCKED, cause=f"{need} {outcome.verdict}")
-            wrong = [*outcome.findings, *(finding for _, finding in outcome.declared)]
-            unproven += [finding.at for finding in wrong]
+    def _settled(self, required: Requirement, layout: str | None, tools: Tools) -> Outcome:
+        needs = self._needs(required, layout)
+        unmet = [need for need, outcomes in needs.items() if any(outcome.verdict in UNMET for outcome in outcomes)]
+        for need in unmet:
+            if need in BLOCKING:
+                return Outcome(Verdict.BLOCKED, cause=f"{need} is not met")
         evidence = Evidence()
-        offered = {"boot": self.boot, "evidence": evidence, "snapshot": snapshot}
+        try:
+            found = self._findings(required, layout, evidence, tools)
+        except Exception as error:
+            cause = f"{type(error).__name__} in the check itself: {error}"
+            return Outcome(Verdict.ERROR, cause=cause, trace=traceback.format_exc())
+
+        wrong = {place for outcomes in needs.values() for outcome in outcomes for place in outcome.wrong}
+        broken = {f.at for outcomes in needs.values() for outcome in outcomes for f in outcome.findings}
+        judged = [finding for finding in found if finding.at not in wrong]
+        outcome = self.ledger.settle(required, layout, self._layers(), judged, untold=broken)
+        if outcome.verdict is Verdict.PASS and len(judged) < len(found) and unmet:
+            return Outcome(Verdict.BLOCKED, cause=f"{', '.join(unmet)} is not met at {', '.join(sorted(broken)[:3])}")
+        if outcome.verdict is Verdict.PASS and evidence.refused:
+            outcome = Outcome(Verdict.REFUSED)
+        unproven = tuple(sorted(wrong - outcome.wrong))
+        return replace(outcome, unproven=unproven, facts=evidence.facts, measurements=evidence.measurements)
+
+    def _findings(self, required: Requirement, layout: str | None, evidence: Evidence, tools: Tools) -> list[Finding]:
+        offered: dict[str, Any] = {"boot": self.boot, "evidence": evidence, "snapshot": tools.snapshot}
         if layout is not None:
             offered["pair"] = self.boot.pairs[layout]
+        before = dict(self.boot.forwards)
         try:
-            found = list(required.check(**{name: offered[name] for name in required.parameters}))
+            return list(required.check(**{name: offered[name] for name in required.parameters}))
         except SubjectRaised as error:
-            found = [Finding("raised", layout or "forward", got=str(error), want="a forward that returns logits")]
-        judged = [finding for finding in found if finding.at not in unproven]
-        hidden = [finding.at for finding in found if finding.at in unproven]
-        outcome = self.ledger.settle(required, layout, self._layers(), judged)
-        if found and not judged and outcome.verdict is Verdict.PASS:
-            outcome = Outcome(Verdict.BLOCKED, cause=f"only at places where {', '.join(required.needs)} fails")
-        if evidence.refused and outcome.verdict is Verdict.PASS:
-            outcome = Outcome(Verdict.REFUSED)
-        return replace(
-            outcome, unproven=tuple(hidden), facts=evidence.facts, measurements=evidence.measurements
-        )
+            return [Finding("raised", "forward", got=str(error), want="a forward that returns logits")]
+        finally:
+            spent = {kind: count - before.get(kind, 0) for kind, count in self.boot.forwards.items()}
+            evidence.measurements["forwards"] = {kind: count for kind, count in sorted(spent.items()) if count}
 
-    def _need(self, need: Requirement, layout: str | None) -> Outcome:
-        if need.per_layout and layout is None:
-            outcomes = [self.verdict(need, name) for name in self.boot.pairs]
-            return max(outcomes, key=lambda outcome: len(outcome.findings) + len(outcome.declared))
-        return self.verdict(need, layout)
+    def _needs(self, required: Requirement, layout: str | None) -> dict[str, list[Outcome]]:
+        ids = required.needs
+        if required.id not in BLOCKING:
+            # A check on the adapter as a whole says itself whether it needs forwards.
+            ids = (*(id for id in BLOCKING if layout is not None or not self.registry[id].per_layout), *ids)
+        needs: dict[str, list[Outcome]] = {}
+        for need in map(self.registry.__getitem__, ids):
+            # What is judged once per adapter rests on a need in every layout.
+            places = [layout] if layout is not None or not need.per_layout else list(self.boot.pairs)
+            needs[need.id] = [self.verdict(need, place) for place in places]
+            if need.id in BLOCKING and any(outcome.verdict in UNMET for outcome in needs[need.id]):
+                break
+        return needs
 
     def _layers(self) -> int:
         # A checkpoint whose config cannot be read has no layers to expand; loading/boots says why.

@@ -6,9 +6,9 @@ and so is an entry whose finding is gone (stale) or has become another (drifted)
 
 from __future__ import annotations
 
-import difflib
+import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement as Distributi
 
 from .finding import Finding, Outcome, Verdict
 from .requirement import Requirement
-from .spec import AdapterSpec, places
+from .spec import AdapterSpec, nearest, pattern_of, places
 
 SHARED = Path(__file__).parent / "adapters" / "transformer_lens.deviations.toml"
 FIELDS = {"requirement", "at", "finding", "because", "issue", "layouts", "versions"}
@@ -52,21 +52,31 @@ class Ledger:
 
     entries: tuple[Entry, ...] = ()
 
-    def settle(self, required: Requirement, layout: str | None, layers: int, found: Sequence[Finding]) -> Outcome:
-        """Match findings with declarations: DEVIATION when they agree one to one, PASS when both are empty."""
+    def settle(
+        self,
+        required: Requirement,
+        layout: str | None,
+        layers: int,
+        found: Sequence[Finding],
+        untold: Container[str] = (),
+    ) -> Outcome:
+        """Match findings with declarations: DEVIATION when they agree one to one, PASS when both are empty.
+
+        Nothing is known of the places in `untold`; an entry that names one is neither used nor stale.
+        """
         mine = [e for e in self.entries if e.requirement == required.id and (not e.layouts or layout in e.layouts)]
         declared, inert = [e for e in mine if e.in_range()], [e for e in mine if not e.in_range()]
-        left = {(finding.at, finding.code): finding for finding in found}
+        left = list(found)
         agreed: list[tuple[str, Finding]] = []
         wrong: list[Finding] = []
         for entry in declared:
             for place in places(entry.at, layers):
-                finding = left.pop((place, entry.finding), None)
-                if finding is not None:
-                    agreed.append((entry.because, finding))
-                else:
+                meant = [finding for finding in left if (finding.at, finding.code) == (place, entry.finding)]
+                agreed += [(entry.because, finding) for finding in meant]
+                left = [finding for finding in left if finding not in meant]
+                if not meant and place not in untold:
                     wrong.append(_broken_promise(entry, place, found))
-        unexpected = [_with_range(finding, inert) for finding in left.values()]
+        unexpected = [_with_range(finding, inert, layers) for finding in left]
         if wrong or unexpected:
             return Outcome(Verdict.FAIL, findings=(*unexpected, *wrong), declared=tuple(agreed))
         return Outcome(Verdict.DEVIATION if agreed else Verdict.PASS, declared=tuple(agreed))
@@ -81,9 +91,9 @@ def _broken_promise(entry: Entry, place: str, found: Iterable[Finding]) -> Findi
     )
 
 
-def _with_range(finding: Finding, inert: Iterable[Entry]) -> Finding:
+def _with_range(finding: Finding, inert: Iterable[Entry], layers: int) -> Finding:
     for entry in inert:
-        if entry.finding == finding.code:
+        if entry.finding == finding.code and finding.at in places(entry.at, layers):
             return replace(finding, detail=f"declared only for {', '.join(entry.versions)}\n{finding.detail}".strip())
     return finding
 
@@ -121,14 +131,14 @@ def read(path: Path, known: Mapping[str, Requirement], spec: AdapterSpec) -> lis
 def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement], spec: AdapterSpec) -> Entry:
     for name in item:
         if name not in FIELDS:
-            raise LedgerError(f"{where}: unknown field {name!r}{_nearest(name, FIELDS)}")
+            raise LedgerError(f"{where}: unknown field {name!r}{nearest(name, FIELDS)}")
     for name in NEEDED:
         if not isinstance(item.get(name), str) or not item[name].strip():
             raise LedgerError(f"{where}: field {name!r} is missing or empty; every entry says {', '.join(NEEDED)}")
     if item["because"].strip().upper().startswith("TODO"):
         raise LedgerError(f"{where}: because = {item['because']!r} is no reason; say in one sentence why it deviates")
     if item["requirement"] not in known:
-        raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{_nearest(item['requirement'], known)}")
+        raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{nearest(item['requirement'], known)}")
     for name in ("layouts", "versions"):
         value = item.get(name, [])
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
@@ -136,7 +146,7 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
     layouts, names = item.get("layouts", []), [layout.name for layout in spec.layouts]
     for layout in layouts:
         if layout not in names:
-            raise LedgerError(f"{where}: unknown layout {layout!r}{_nearest(layout, names)}")
+            raise LedgerError(f"{where}: unknown layout {layout!r}{nearest(layout, names)}")
     if layouts and not known[item["requirement"]].per_layout:
         raise LedgerError(f"{where}: {item['requirement']} is judged once per adapter; remove layouts")
     for text in item.get("versions", []):
@@ -149,24 +159,23 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
     return Entry(**{name: tuple(value) if isinstance(value, list) else value for name, value in item.items()})
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    listed = sorted(known)
-    near = difflib.get_close_matches(name, listed, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(listed)}"
+def draft(found: Iterable[tuple[str, str | None, str, str]], layers: int, layouts: Sequence[str]) -> str:
+    """TOML entries for findings as (requirement, layout, place, code), with the reasons left to write.
 
-
-def draft(found: Iterable[tuple[str, str | None, Finding]]) -> str:
-    """TOML entries for findings as (requirement, layout, finding), with reasons left to write."""
+    Places that differ by layer alone become one pattern when every layer has them; what is found in every
+    layout is declared for all.
+    """
+    seen: dict[tuple[str, str, str], dict[str, set[str | None]]] = {}
+    for required, layout, at, code in found:
+        seen.setdefault((required, code, pattern_of(at)), {}).setdefault(at, set()).add(layout)
     blocks = []
-    for required, layout, finding in found:
-        lines = [
-            "[[deviation]]",
-            f'requirement = "{required}"',
-            f'at = "{finding.at}"',
-            f'finding = "{finding.code}"',
-            'because = "TODO"',
-        ]
-        if layout is not None:
-            lines.append(f'layouts = ["{layout}"]')
-        blocks.append("\n".join(lines) + "\n")
+    for (required, code, pattern), by_place in seen.items():
+        everywhere = list(by_place.values())
+        joined = set(by_place) == set(places(pattern, layers)) and everywhere.count(everywhere[0]) == len(everywhere)
+        for at, where in [(pattern, everywhere[0])] if joined else by_place.items():
+            lines = ["[[deviation]]", f'requirement = "{required}"', f'at = "{at}"', f'finding = "{code}"']
+            lines.append('because = "TODO"')
+            if None not in where and where != set(layouts):
+                lines.append(f"layouts = {json.dumps(sorted(map(str, where)))}")
+            blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)

@@ -98,10 +98,15 @@ def requirement(id: str, *, level: Level = MUST, needs: tuple[str, ...] = (), si
     return register
 
 
+def module_of(family: str) -> str:
+    """The module, and so the name for `-p no:`, of one family of checks."""
+    return f"{__package__}.checks.{family}"
+
+
 def requirements() -> dict[str, Requirement]:
     """Every requirement by id, family by family, in the order in which the modules state them."""
     for family in FAMILIES:
-        importlib.import_module(f"conformance.checks.{family}")
+        importlib.import_module(module_of(family))
     unknown = [(r.id, need) for r in _REGISTRY.values() for need in r.needs if need not in _REGISTRY]
     if unknown:
         raise ValueError(f"unknown ids under needs=: {unknown}")

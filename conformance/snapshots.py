@@ -17,7 +17,11 @@ Snapshot = Callable[[str, Sequence[str]], Iterator[Finding]]
 
 
 class TextFiles(SingleFileSnapshotExtension):
-    """One `.txt` per snapshot in the folder of the adapter that the node id names."""
+    """One `.txt` per snapshot in the folder of the adapter that the node id belongs to.
+
+    `folders` is filled for the run by node id: syrupy hands over classes, not instances, and on the main
+    process of a distributed run it knows nothing of an item but its id.
+    """
 
     _write_mode = WriteMode.TEXT
     file_extension = "txt"
@@ -26,9 +30,7 @@ class TextFiles(SingleFileSnapshotExtension):
     @classmethod
     def dirname(cls, *, test_location: PyTestLocation) -> str:
         """The adapter's snapshot folder."""
-        name = str(test_location.nodeid).rpartition("[")[2].rstrip("]")
-        adapters = [adapter for adapter in cls.folders if name == adapter or name.startswith(f"{adapter}-")]
-        return str(cls.folders[max(adapters, key=len)])
+        return str(cls.folders[str(test_location.nodeid)])
 
     @classmethod
     def discovery_dirname(cls, *, test_location: PyTestLocation) -> str:

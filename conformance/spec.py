@@ -8,9 +8,10 @@ such as `"2*n"`; places are patterns such as `"blocks.{layer}.ln1"`.
 from __future__ import annotations
 
 import ast
+import difflib
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,11 +107,21 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Declined:
-    """A capability that an adapter does not offer: calling it must raise an error whose text has `naming`."""
+class NotYet:
+    """A capability that is missing today; using it must raise an error that names it. `issue` says where it is asked for."""
+
+    issue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """A capability that the model cannot have; using it must raise an error that names it. `why` is the reason."""
 
     why: str
-    naming: str
+
+
+CAPABILITIES = ("loss", "generate")
+"""What a spec may decline; whatever it does not decline must work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +133,12 @@ class AdapterSpec:
     weights, by name among the bundled ones or as an absolute path. `overrides` are config fields that a
     user has to set to run the model here; they go to subject and reference alike.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
-    each a value, a `Size`, or a frozenset of spellings that mean the same;
-    `streams` are the residual stream before and after a layer, as hook names.
+    each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
+    `streams` are the residual stream before and after a layer, as hook names; `bench` are the config fields of
+    a size at which arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
+
+    Raises:
+        ValueError: a layout twice, an unknown capability, a formula that cannot be read.
     """
 
     name: str
@@ -138,12 +153,23 @@ class AdapterSpec:
     overrides: Mapping[str, object] = field(default_factory=dict)
     mask_token: Size | None = None
     truths: Mapping[str, object] = field(default_factory=dict)
-    declined: Mapping[str, Declined] = field(default_factory=dict)
+    capabilities: Mapping[str, NotYet | Impossible] = field(default_factory=dict)
     oracle: str | None = None
     streams: tuple[str, str] = ("blocks.{layer}.hook_resid_pre", "blocks.{layer}.hook_resid_post")
     bench: Mapping[str, object] = field(default_factory=dict)
     ceiling: float = 1.15
     axes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.capabilities:
+            if name not in CAPABILITIES:
+                raise ValueError(f"spec {self.name!r}: unknown capability {name!r}{nearest(name, CAPABILITIES)}")
+        names = [layout.name for layout in self.layouts]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"spec {self.name!r}: got layouts {names}, want at least one and each name once")
+        ones = dict.fromkeys(self.sizes, 1)
+        for formula in (*self.axes, *(span.length for layout in self.layouts for span in layout.stream)):
+            Size(formula).of(ones)
 
     def __str__(self) -> str:
         return self.name
@@ -163,17 +189,19 @@ class AdapterSpec:
         """The folder of this adapter's committed snapshots, beside the spec."""
         return self.folder / "snapshots" / self.name
 
-    @property
-    def bundled(self) -> bool:
-        """Whether fixture and spec come in one distribution, so that the fixture's code may run unasked."""
-        return self.module.partition(".")[0] == __name__.partition(".")[0]
-
     def resolve(self, config: Mapping[str, Any]) -> dict[str, int]:
         """Sizes of one checkpoint, from its config; ValueError names a field that is missing."""
         missing = [name for name in self.sizes.values() if name not in config]
         if missing:
             raise ValueError(f"config.json lacks {', '.join(missing)}, which {self.name} needs for its sizes")
         return {size: int(config[name]) for size, name in self.sizes.items()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the one that was probably meant, else all there are."""
+    listed = sorted(known)
+    near = difflib.get_close_matches(name, listed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(listed)}"
 
 
 def places(pattern: str, layers: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """BD3LM, the block diffusion language model (arXiv 2503.09573), as TransformerLens ships its adapter."""
 
 from ..oracles.relations import block_causal, block_diffusion_training
-from ..spec import AdapterSpec, Declined, Layout, MaskTensor, PerRow, Size, Span
+from ..spec import AdapterSpec, Impossible, Layout, MaskTensor, PerRow, Size, Span
 
 # "timesteps" are noise levels sigma = -log(1 - p); the loglinear schedule ends at -log(1e-3).
 SIGMA = PerRow(0.0, 6.9)
@@ -81,9 +81,9 @@ SPEC = AdapterSpec(
         "block_size": Size("block"),
         "mask_token_id": Size("d_vocab-1"),
     },
-    declined={
-        "loss": Declined("a shifted causal loss is undefined for masked diffusion", naming="loss"),
-        "generate": Declined("text comes from the denoising loop, not from next tokens", naming="generat"),
+    capabilities={
+        "loss": Impossible("a shifted causal loss is undefined for masked diffusion"),
+        "generate": Impossible("text comes from the denoising loop, not from next tokens"),
     },
     bench={"hidden_dim": 256, "n_blocks": 4, "n_heads": 4, "model_length": 128, "block_size": 4, "cond_dim": 128},
     axes=("2*n", "n", "n-block-1", "d_model", "3*d_model", "4*d_model", "6*d_model", "d_cond", "d_vocab"),

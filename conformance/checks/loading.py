@@ -26,7 +26,7 @@ def boots(boot: Boot) -> Iterator[Finding]:
         yield Finding("raised", "boot", got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
 
 
-@requirement("loading/independence", level=MUST)
+@requirement("loading/independence", level=MUST, needs=("loading/boots",))
 def independence(boot: Boot) -> Iterator[Finding]:
     """The model that a bridge is compared with MUST share no storage, module or class with the bridge.
 
@@ -49,6 +49,24 @@ def independence(boot: Boot) -> Iterator[Finding]:
     for name, tensor in theirs.items():
         if not _same(tensor, again[name]):
             yield Finding("unstable-reference", name, got="differs between two constructions", want="equal")
+
+
+@requirement("loading/runs", level=MUST, needs=("loading/boots",))
+def runs(pair: Pair) -> Iterator[Finding]:
+    """A forward MUST return finite logits `batch pos d_vocab` at the positions that the layout returns.
+
+    An adapter whose forward fails on the layouts that the model is used in has no hooks worth speaking of.
+    """
+    from ..compare import shape_of
+    from ..spec import Size
+
+    sizes = pair.boot.sizes
+    start, stop = (Size(bound).of(sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
+    want = [len(pair.inputs["input_ids"]), stop - start, sizes["d_vocab"]]
+    if list(pair.plain.shape) != want:
+        yield Finding("shape-mismatch", "logits", got=shape_of(pair.plain), want=str(want))
+    elif not pair.plain.isfinite().all():
+        yield Finding("not-finite", "logits", got="inf or nan", want="finite numbers")
 
 
 @requirement("loading/parameters", level=MUST)
@@ -89,7 +107,7 @@ def live_parameters(boot: Boot) -> Iterator[Finding]:
         yield Finding("without-effect", name, got="gradient 0 in every layout", want="an influence on the logits")
 
 
-@requirement("loading/two-boots", level=MUST, needs=("loading/parameters",))
+@requirement("loading/two-boots", level=MUST, needs=("loading/parameters", "loading/runs"))
 def two_boots(boot: Boot) -> Iterator[Finding]:
     """Two boots of one checkpoint MUST be equal bit for bit, in every tensor and in the logits.
 
@@ -103,7 +121,7 @@ def two_boots(boot: Boot) -> Iterator[Finding]:
         if name not in ours or name not in theirs or not _same(ours[name], theirs[name]):
             yield Finding("not-bit-equal", name, got="differs between two boots", want="equal")
     for pair in boot.pairs.values():
-        yield from exact(f"logits ({pair.layout.name})", pair.guarded(second), pair.plain)
+        yield from exact("logits", pair.guarded(second), pair.plain, case=pair.layout.name)
 
 
 @requirement("loading/eval-mode", level=MUST)
@@ -154,47 +172,50 @@ def unknown_keyword(pair: Pair) -> Iterator[Finding]:
     yield Finding("accepted", "forward", got="logits", want="an error that names the keyword")
 
 
-@requirement("loading/refuses-loss", level=MUST)
-def refuses_loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
-    """`return_type="loss"` MUST return the model's own loss, or raise an error that says it is not defined.
+@requirement("loading/loss", level=MUST)
+def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """`return_type="loss"` MUST return one finite number, or raise an error that names the loss where the spec declines it.
 
     A shifted causal loss of a denoising model is a number without a meaning.
     """
-    yield from _declined(pair, "loss", lambda: pair.call(return_type="loss"), evidence)
+    yield from _capability(pair, "loss", "loss", lambda: pair.call(return_type="loss"), evidence)
 
 
-@requirement("loading/refuses-generate", level=MUST)
-def refuses_generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
-    """`bridge.generate` MUST generate with the model's own sampler, or raise an error that says it cannot.
+@requirement("loading/generate", level=MUST)
+def generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
+    """`bridge.generate` MUST add a token, or raise an error that names generation where the spec declines it.
 
     Next-token sampling from a denoising model yields text that the model never meant.
     """
-    yield from _declined(
-        pair, "generate", lambda: pair.guarded(pair.boot.bridge.generate, max_new_tokens=1), evidence
-    )
+    run = pair.boot.bridge.generate
+    yield from _capability(pair, "generate", "generat", lambda: pair.guarded(run, max_new_tokens=1), evidence)
 
 
-def _declined(pair: Pair, name: str, call: Any, evidence: Evidence) -> Iterator[Finding]:
+def _capability(pair: Pair, name: str, naming: str, use: Any, evidence: Evidence) -> Iterator[Finding]:
+    """Exactly one of two sentences is checked: it works, or its use is refused by a typed error that names it."""
+    from ..spec import Impossible
     from ..subject import SubjectRaised
 
-    declined = pair.boot.spec.declined.get(name)
+    declined = pair.boot.spec.capabilities.get(name)
     try:
-        call()
+        got = use()
     except SubjectRaised as error:
         if declined is None:
-            yield Finding("raised", name, got=str(error), want="a result; or decline it in the spec")
-        elif not _names(error, declined.naming):
-            yield Finding("unclear-error", name, got=str(error), want=f"an error that names {declined.naming!r}")
+            yield Finding("raised", name, got=str(error), want="a result; or decline it under the spec's capabilities")
+        elif not _refusal(error.__cause__, naming):
+            yield Finding("unclear-error", name, got=str(error), want=f"a NotImplementedError or ValueError on {name!r}")
         evidence.refused = declined is not None
         return
     if declined is not None:
-        yield Finding("accepted", name, got="a result", want=f"an error: {declined.why}")
+        why = declined.why if isinstance(declined, Impossible) else f"not yet: {declined.issue}"
+        yield Finding("accepted", name, got="a result", want=f"an error that names {name!r}: {why}")
+    elif not hasattr(got, "isfinite") or not got.isfinite().all():
+        yield Finding("no-result", name, got=str(got)[:80], want="a finite result")
 
 
-def _names(error: Exception, naming: str) -> bool:
-    """Whether a refusal is typed as one and says what it refuses; an accident deep in torch is none."""
-    cause = error.__cause__
-    return isinstance(cause, (NotImplementedError, ValueError, TypeError)) and naming in str(cause).lower()
+def _refusal(error: BaseException | None, naming: str) -> bool:
+    """Whether an error is meant as a refusal and says of what; an accident deep in torch is none."""
+    return isinstance(error, (NotImplementedError, ValueError, TypeError)) and naming in str(error).lower()
 
 
 def _remote(module: Any) -> bool:

@@ -27,6 +27,9 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
 
     where = pair.layout.mask
     if where is None:
+        # Only a model in which everyone may attend to everyone has no mask to look at.
+        if not _relation(pair).all():
+            yield Finding("undeclared", pair.layout.name, got="no mask tensor in the spec", want="where the model keeps it")
         return
     held: Any = pair.boot.bridge.original_model
     for step in where.path.split("."):

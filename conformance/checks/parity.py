@@ -22,6 +22,7 @@ def oracle(pair: Pair) -> Iterator[Finding]:
     from ..compare import ORACLE_ULPS, close, ulp
 
     if not pair.exact.order:
+        yield Finding("no-oracle", "logits", got="no oracle in the spec", want="the equations of the architecture")
         return
     wanted = {name: pair.reference.joined(name) for name in pair.reference.taps} | {"logits": pair.reference.logits}
     for name, want in wanted.items():
@@ -39,7 +40,7 @@ def logits(pair: Pair) -> Iterator[Finding]:
     """
     from ..compare import close
 
-    yield from close("logits", pair.plain, pair.reference.logits, pair.allowed("logits"), pair.divergence)
+    yield from close("logits", pair.plain, pair.reference.logits, pair.allowed("logits"), detail=pair.divergence)
 
 
 @requirement("parity/taps", level=MUST, needs=("hooks/fires", "hooks/multiplicity", "parity/oracle"))
@@ -59,10 +60,12 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
             unknown.append(name)
             yield Finding("unknown", name, got="a tensor", want="a point or an oracle tap to judge it by")
             continue
-        found = list(close(name, pair.observed.joined(point.name), want, pair.allowed(name), pair.divergence))
+        found = list(close(name, pair.observed.joined(point.name), want, pair.allowed(name), detail=pair.divergence))
         wrong += [finding.at for finding in found]
         yield from found
     evidence.facts["hooks"] = {"wrong": wrong, "unknown": unknown}
+    if pair.divergence:
+        evidence.facts["divergence"] = pair.divergence
 
 
 @requirement("parity/rows", level=MUST, needs=("parity/logits",))
@@ -80,7 +83,8 @@ def rows(pair: Pair) -> Iterator[Finding]:
             name: value[row : row + 1] if isinstance(value, torch.Tensor) else value
             for name, value in pair.inputs.items()
         }
-        yield from close(f"logits, row {row}", pair.call(alone)[0], pair.plain[row], 2 * pair.allowed("logits"))
+        got, want = pair.call(alone)[0], pair.plain[row]
+        yield from close("logits", got, want, 2 * pair.allowed("logits"), case=f"row {row}")
 
 
 @requirement("parity/other-inputs", level=MUST, needs=("parity/logits",))
@@ -94,4 +98,4 @@ def other_inputs(pair: Pair) -> Iterator[Finding]:
     for batch, seed in ((3, 1), (1, 2)):
         inputs = pair.draw(batch, seed)
         got, want = pair.call(inputs), pair.reference_logits(inputs)
-        yield from close(f"logits, batch {batch}", got, want, 2 * pair.allowed("logits"))
+        yield from close("logits", got, want, 2 * pair.allowed("logits"), case=f"batch {batch}, seed {seed}")

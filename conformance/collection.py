@@ -1,0 +1,128 @@
+"""The suite as pytest nodes: families as modules, cases as functions, with ids that no folder changes."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .finding import Outcome, Verdict
+from .requirement import FAMILIES, module_of
+from .request import Case
+
+if TYPE_CHECKING:
+    from .judge import Tools
+
+Judging = Callable[[Case, "Tools"], Outcome]
+
+
+class Unmet(Exception):
+    """A requirement is not met; the outcome holds the findings."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(*(finding.line() for finding in outcome.findings[:1]))
+        self.outcome = outcome
+
+
+class SuiteFault(Exception):
+    """A check broke down by itself; nothing is said about the adapter."""
+
+
+class Suite(pytest.Collector):
+    """The root of all families; the plugin adds it to a session next to the user's own tests."""
+
+    cases: list[Case]
+    judging: Judging
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Families that were not switched off with `-p no:`."""
+        for family in FAMILIES:
+            name = module_of(family)
+            if not self.config.pluginmanager.is_blocked(name):
+                path = Path(importlib.import_module(name).__file__ or name)
+                node = Family.from_parent(self, path=path, name=family, nodeid=f"conformance.{family}")
+                node.cases = [case for case in self.cases if case.requirement.family == family]
+                node.judging = self.judging
+                yield node
+
+
+class Family(pytest.Module):
+    """One family of checks, collected from the registry whatever the user's naming conventions are."""
+
+    cases: list[Case]
+    judging: Judging
+
+    def _getobj(self) -> Any:
+        return importlib.import_module(module_of(self.name))
+
+    def collect(self) -> Iterator[pytest.Item]:  # type: ignore[override]
+        """One item per case."""
+        for case in self.cases:
+            check = case.requirement.check.__name__
+            signature = _takes_snapshot if "snapshot" in case.requirement.parameters else _takes_nothing
+            item = CaseItem.from_parent(self, name=f"{check}[{case.parameters}]", callobj=signature)
+            item.case, item.judging = case, self.judging
+            for mark in (case.requirement.family, case.requirement.level.lower()):
+                item.add_marker(mark)
+            yield item
+
+
+class CaseItem(pytest.Function):
+    """One case; its failure is shown as findings, not as a traceback."""
+
+    case: Case
+    judging: Judging
+    outcome: Outcome | None = None
+    seconds = 0.0
+
+    def runtest(self) -> None:
+        """Judge the case and say so in pytest's words."""
+        from .judge import Tools
+        from .snapshots import reader
+
+        lent = self.funcargs.get("snapshot")
+        started = time.perf_counter()
+        self.outcome = self.judging(self.case, Tools(snapshot=reader(lent) if lent is not None else None))
+        self.seconds = time.perf_counter() - started
+        _tell(self.outcome)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the check is written, under the name of the case."""
+        code = self.case.requirement.check.__code__
+        return self.path, code.co_firstlineno - 1, self.name
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
+        """Every finding with its detail, then the sentence that is not met."""
+        if isinstance(excinfo.value, SuiteFault):
+            return str(excinfo.value)
+        if not isinstance(excinfo.value, Unmet):
+            return super().repr_failure(excinfo)
+        lines: list[str] = []
+        for finding in excinfo.value.outcome.findings:
+            lines += [finding.line(), *(f"    {line}" for line in finding.detail.splitlines())]
+        return "\n".join([*lines, "", self.case.requirement.sentence])
+
+
+def _takes_nothing() -> None:
+    """Stands for checks that need no fixture; a case is run by its item."""
+
+
+def _takes_snapshot(snapshot: Any) -> None:
+    """Stands for checks that compare with committed snapshots, so that pytest lends them syrupy's fixture."""
+
+
+def _tell(outcome: Outcome) -> None:
+    """A verdict in pytest's words."""
+    match outcome.verdict:
+        case Verdict.FAIL:
+            raise Unmet(outcome)
+        case Verdict.ERROR:
+            raise SuiteFault(f"{outcome.cause}\n{outcome.trace}")
+        case Verdict.BLOCKED:
+            pytest.skip(outcome.cause)
+        case Verdict.DEVIATION:
+            pytest.xfail("; ".join(dict.fromkeys(why for why, _ in outcome.declared)))

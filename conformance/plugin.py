@@ -1,0 +1,43 @@
+"""The pytest plugin: command line options, and nothing else until `--adapter` is given. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the group `conformance`."""
+    group = parser.getgroup("conformance", "conformance of TransformerLens bridge adapters")
+    group.addoption(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="adapter to judge: a known name, several with commas, all, or module:SPEC; repeatable",
+    )
+    group.addoption(
+        "--checkpoint",
+        metavar="DIR_OR_REPO@REV",
+        help="judge on this checkpoint instead of the bundled miniature; from the disk or the local hub cache",
+    )
+    group.addoption(
+        "--trust-remote-code", action="store_true", help="run the modelling code that comes with the checkpoint"
+    )
+    group.addoption("--conform-report", metavar="PATH", help="write the report as JSON")
+    group.addoption("--complete", action="store_true", help="a run that leaves out any requirement is red")
+    group.addoption(
+        "--write-deviations", metavar="PATH", help="draft ledger entries for what fails, with reasons left to write"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Start a run when adapters are asked for."""
+    if config.getoption("adapter"):
+        from .session import start
+
+        start(config)
+        return
+    for name in ("checkpoint", "trust_remote_code", "conform_report", "complete", "write_deviations"):
+        if config.getoption(name):
+            raise pytest.UsageError(f"--{name.replace('_', '-')} needs an adapter to judge; add --adapter NAME")

@@ -1,0 +1,1 @@
+"""What a run says: one JSON document, and renderers that read nothing else."""

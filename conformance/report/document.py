@@ -1,0 +1,159 @@
+"""The report as one JSON document: verdicts, the same bytes for the same truth, and measurements beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint, ledger
+from ..finding import Verdict
+from ..request import Case, Request
+from ..requirement import CONTRACT_VERSION, FAMILIES, Level
+from ..spec import AdapterSpec
+
+SCHEMA = Path(__file__).with_name("schema.json")
+SCHEMA_VERSION = "1"
+DISTRIBUTIONS = ("bridge-conformance", "torch", "transformer-lens", "transformers")
+MET = {Verdict.PASS, Verdict.REFUSED, Verdict.DEVIATION}
+LEDGER_CODES = {"stale", "drifted"}
+
+Document = dict[str, Any]
+
+
+def build(
+    request: Request, expected: Mapping[str, Case], told: Mapping[str, Mapping[str, Any]], state: str
+) -> Document:
+    """The document of a run, validated; `told` maps node ids to outcome and measurements."""
+    adapters = []
+    for spec in request.specs:
+        mine = {node: case for node, case in expected.items() if case.spec is spec and node in told}
+        results = [
+            {
+                "requirement": case.requirement.id,
+                "level": str(case.requirement.level),
+                **({"layout": case.layout} if case.layout else {}),
+                **told[node]["outcome"],
+            }
+            for node, case in mine.items()
+        ]
+        adapters.append({**_identity(request, spec), "summary": _summary(results, state), "results": results})
+    verdicts = {
+        "state": state,
+        "contract": CONTRACT_VERSION,
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in DISTRIBUTIONS}},
+        "adapters": adapters,
+    }
+    document = {
+        "schema": SCHEMA_VERSION,
+        "verdicts": verdicts,
+        "digest": hashlib.sha256(canonical(verdicts)).hexdigest(),
+        "measurements": _measurements(request, expected, told),
+    }
+    validate(document)
+    return document
+
+
+def _identity(request: Request, spec: AdapterSpec) -> dict[str, Any]:
+    source = request.sources[spec.name]
+    config = checkpoint.read_config(source.folder, spec)
+    return {
+        "adapter": spec.name,
+        "architecture": spec.architecture,
+        "model": {"label": source.label, "miniature": source.miniature, "digest": checkpoint.content_key(source.folder)},
+        "sizes": spec.resolve(config),
+        "layouts": [layout.name for layout in spec.layouts],
+    }
+
+
+def _summary(results: Sequence[Mapping[str, Any]], state: str) -> dict[str, Any]:
+    """Counts of requirements, each met when it is met in every layout; a verdict only of a complete run."""
+    by_requirement: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        by_requirement.setdefault((result["level"], result["requirement"]), []).append(result["verdict"])
+    counts = {}
+    for level in Level:
+        verdicts = [found for (own, _), found in by_requirement.items() if own == level]
+        met = sum(all(verdict in MET for verdict in found) for found in verdicts)
+        counts[str(level)] = {"met": met, "of": len(verdicts)}
+    deviating = sum(Verdict.DEVIATION in found for found in by_requirement.values())
+    must = counts[str(Level.MUST)]
+    errors = any(Verdict.ERROR in found for found in by_requirement.values())
+    conforms = must["met"] == must["of"] and not errors
+    return {
+        "conforms": conforms if state == "COMPLETE" else None,
+        "levels": counts,
+        "deviations": deviating,
+        "verdicts": dict(sorted(Counter(result["verdict"] for result in results).items())),
+    }
+
+
+def _measurements(
+    request: Request, expected: Mapping[str, Case], told: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    each = {node: told[node]["measurements"] for node in expected if node in told}
+    forwards: Counter[str] = Counter()
+    for measured in each.values():
+        forwards.update(measured.get("forwards", {}))
+    return {
+        "host": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+        "models": {name: str(source.folder) for name, source in request.sources.items()},
+        "forwards": dict(sorted(forwards.items())),
+        "seconds": {
+            family: round(sum(m["seconds"] for node, m in each.items() if expected[node].requirement.family == family), 3)
+            for family in FAMILIES
+        },
+        "cases": each,
+    }
+
+
+def canonical(verdicts: Mapping[str, Any]) -> bytes:
+    """The bytes that are hashed."""
+    return json.dumps(verdicts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def validate(document: Document) -> None:
+    """jsonschema.ValidationError unless the document follows the committed schema."""
+    import jsonschema
+
+    jsonschema.validate(document, json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def write(path: Path, document: Document) -> None:
+    """Write the document whole or not at all."""
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: beside its place first, then renamed."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def deviations(document: Document) -> str:
+    """Ledger entries, reasons left to write, for everything that failed undeclared."""
+    return "\n".join(text for text in map(_drafts, document["verdicts"]["adapters"]) if text)
+
+
+def _drafts(adapter: Mapping[str, Any]) -> str:
+    def found() -> Iterator[tuple[str, str | None, str, str]]:
+        for result in adapter["results"]:
+            for finding in result.get("findings", []):
+                if finding["code"] not in LEDGER_CODES:
+                    yield result["requirement"], result.get("layout"), finding["at"], finding["code"]
+
+    return ledger.draft(found(), adapter["sizes"].get("layers", 0), adapter["layouts"])

@@ -1,0 +1,118 @@
+"""The verdict on one screen: what first went wrong, a row per family, what is declared, one closing line."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ..requirement import FAMILIES
+from .document import MET, Document
+
+MOST = 8
+"""Findings and cases shown; the rest is counted, and is in the report whole."""
+
+WIDTH = 80
+
+
+def show(out: pytest.TerminalReporter, document: Document, written: Sequence[object]) -> None:
+    """Print the summary of a run to pytest's terminal; `written` are the files that hold more."""
+    state = document["verdicts"]["state"]
+    for adapter in document["verdicts"]["adapters"]:
+        conforms = adapter["summary"]["conforms"]
+        colour = {True: "green", False: "red", None: "yellow"}[conforms]
+        out.section(f"conformance of {adapter['adapter']}", blue=True)
+        for line in lines(adapter):
+            out.line(line)
+        out.line(closing(adapter, state), **{colour: True, "bold": True})
+    for path in written:
+        out.line(f"written: {path}")
+
+
+def lines(adapter: Mapping[str, Any]) -> Iterator[str]:
+    """Everything but the closing line."""
+    yield from _unmet(adapter["results"])
+    sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
+    yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
+    yield from _table(adapter["results"])
+    yield from _declared(adapter["results"])
+
+
+def closing(adapter: Mapping[str, Any], state: str) -> str:
+    """`bd3lm: 41/41 MUST, 2 deviations: conforms on the miniature`."""
+    summary = adapter["summary"]
+    counts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
+    if summary["deviations"]:
+        counts.append(f"{summary['deviations']} deviating")
+    subject = "the miniature" if adapter["model"]["miniature"] else adapter["model"]["label"]
+    verdict = {
+        True: f"CONFORMS on {subject}" + (", but for what is declared" if summary["deviations"] else ""),
+        False: f"DOES NOT CONFORM on {subject}",
+        None: f"{state}, no verdict",
+    }[summary["conforms"]]
+    return f"{adapter['adapter']}: {' · '.join(counts)} · {verdict}"
+
+
+def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    unmet = [result for result in results if result["verdict"] in ("FAIL", "ERROR")]
+    if not unmet:
+        return
+    for result in unmet:
+        divergence = result.get("facts", {}).get("divergence")
+        if divergence:
+            yield from _folded(f"first divergence ({result['layout']}): {divergence}", indent=4)
+            break
+    for result in unmet[:MOST]:
+        findings = result.get("findings", [])
+        what = _line(findings[0]) if findings else result.get("cause", "")
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        yield from _folded(f"{result['verdict']} {_name(result)}: {what}{more}", indent=4)
+    if len(unmet) > MOST:
+        yield f"and {len(unmet) - MOST} more that are not met"
+    yield ""
+
+
+def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield f"{'family':<12}{'met':>7}{'deviating':>11}{'refused':>9}{'blocked':>9}{'not met':>9}"
+    for family in FAMILIES:
+        mine = [result["verdict"] for result in results if result["requirement"].startswith(f"{family}/")]
+        if not mine:
+            continue
+        unmet = mine.count("FAIL") + mine.count("ERROR")
+        cells = (mine.count("DEVIATION"), mine.count("REFUSED"), mine.count("BLOCKED"), unmet)
+        met = f"{sum(verdict in MET for verdict in mine)}/{len(mine)}"
+        yield f"{family:<12}{met:>7}" + "".join(
+            f"{cell or '-':>{width}}" for cell, width in zip(cells, (11, 9, 9, 9), strict=True)
+        )
+
+
+def _declared(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    reasons: dict[str, dict[str, int]] = {}
+    unproven: set[tuple[str | None, str]] = set()
+    for result in results:
+        for finding in result.get("declared", []):
+            own = reasons.setdefault(finding["because"], {})
+            own[result["requirement"]] = own.get(result["requirement"], 0) + 1
+        unproven |= {(result.get("layout"), place) for place in result.get("unproven", [])}
+    if reasons:
+        yield "declared deviations"
+    for why, where in reasons.items():
+        yield from _folded(f"  {', '.join(where)}: {why}", indent=4)
+    if unproven:
+        yield f"unproven, because something they need is wrong there: {len(unproven)} places"
+
+
+def _name(result: Mapping[str, Any]) -> str:
+    return f"{result['requirement']} [{result['layout']}]" if "layout" in result else str(result["requirement"])
+
+
+def _line(finding: Mapping[str, Any]) -> str:
+    case = f" ({finding['case']})" if "case" in finding else ""
+    size = f" (off by {finding['size']}, allowed {finding.get('allowed', '0')})" if "size" in finding else ""
+    return f"{finding['at']}{case}: {finding['code']}: got {finding['got']}, want {finding['want']}{size}"
+
+
+def _folded(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,135 @@
+"""What a run was asked for: adapters, checkpoint, files to write; validated before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import adapters, checkpoint, ledger
+from .requirement import Requirement, requirements
+from .spec import AdapterSpec
+
+
+class RequestError(ValueError):
+    """A run that cannot start; the message is one line and ends with what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One verdict that is expected: a requirement, of an adapter, in a layout where it has any."""
+
+    requirement: Requirement
+    spec: AdapterSpec
+    layout: str | None
+
+    @property
+    def parameters(self) -> str:
+        """The bracket of its node id: `bd3lm-train`."""
+        return f"{self.spec.name}-{self.layout}" if self.layout else self.spec.name
+
+    @property
+    def node(self) -> str:
+        """Its pytest node id, the same from any folder: `conformance.hooks::fires[bd3lm-train]`."""
+        return f"{self.requirement.node}[{self.parameters}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an adapter's model comes from: a folder shaped like a hub repository, and what to call it."""
+
+    folder: Path
+    label: str
+    trusted: bool
+    miniature: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run: what to judge, on which models, by which ledgers, and what to write."""
+
+    specs: tuple[AdapterSpec, ...]
+    sources: Mapping[str, Source]
+    ledgers: Mapping[str, ledger.Ledger]
+    registry: Mapping[str, Requirement]
+    report: Path | None = None
+    deviations: Path | None = None
+    complete: bool = False
+
+    def cases(self) -> Iterator[Case]:
+        """Every expected verdict, in canonical order: adapter, family, requirement, layout."""
+        for spec in self.specs:
+            for required in self.registry.values():
+                for layout in spec.layouts if required.per_layout else (None,):
+                    yield Case(required, spec, layout.name if layout else None)
+
+
+def make(
+    names: list[str],
+    *,
+    checkpoint_name: str | None = None,
+    trust: bool = False,
+    report: str | None = None,
+    deviations: str | None = None,
+    complete: bool = False,
+) -> Request:
+    """A validated request; loads no model unless a checkpoint's tensor names have to be compared.
+
+    Raises:
+        RequestError: one line: what is wrong, where, and what to do next.
+    """
+    try:
+        specs = tuple(adapters.resolve(names))
+        registry = requirements()
+        ledgers = {spec.name: ledger.load(spec, registry) for spec in specs}
+        sources = {spec.name: _source(spec, checkpoint_name, trust, alone=len(specs) == 1) for spec in specs}
+    except (adapters.UnknownAdapter, ledger.LedgerError, checkpoint.CheckpointError) as error:
+        raise RequestError(str(error)) from None
+    if len(sources) < len(specs):
+        twice = [spec.name for spec in specs]
+        raise RequestError(f"--adapter: two specs share a name, got {', '.join(twice)}; give each a name of its own")
+    return Request(
+        specs=specs,
+        sources=sources,
+        ledgers=ledgers,
+        registry=registry,
+        report=_writable("--conform-report", report),
+        deviations=_writable("--write-deviations", deviations, fresh=True),
+        complete=complete,
+    )
+
+
+def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> Source:
+    if name is None:
+        if spec.fixture is None:
+            raise RequestError(f"adapter {spec.name} has no miniature; name a model with --checkpoint")
+        fixture = checkpoint.fixture_folder(spec.fixture)
+        if not trust and not checkpoint.ships_with(fixture, spec):
+            raise RequestError(f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it")
+        return Source(fixture, label=f"miniature {spec.fixture}", trusted=True, miniature=True)
+    if not alone:
+        raise RequestError("--checkpoint is one model, so it goes with one adapter; name it with --adapter")
+    folder = checkpoint.locate(name)
+    config = checkpoint.read_config(folder, spec)
+    checkpoint.shapes(folder)
+    if not trust:
+        raise RequestError(f"--checkpoint {name}: holds code of its own; add --trust-remote-code to run it")
+    checkpoint.check_weights(folder, spec, config)
+    return Source(folder, label=name, trusted=True, miniature=False)
+
+
+def _writable(option: str, text: str | None, *, fresh: bool = False) -> Path | None:
+    """The path, once it is known that a file can be put there."""
+    if text is None:
+        return None
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        raise RequestError(f"{option} {text}: is a folder; name a file in it")
+    if fresh and path.exists():
+        raise RequestError(f"{option} {text}: exists and may hold reasons that someone wrote; name a new file")
+    if not path.parent.is_dir():
+        raise RequestError(f"{option} {text}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise RequestError(f"{option} {text}: cannot write into {path.parent}; name another folder")
+    return path

@@ -1,0 +1,236 @@
+"""One pytest session that judges adapters: it adds the cases, runs the judges and closes the expected set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .collection import CaseItem, Suite
+from .finding import Outcome, Verdict
+from .offline import offline
+from .report import document, terminal
+from .request import Case, Request, RequestError, make
+from .requirement import FAMILIES, Level, module_of
+
+if TYPE_CHECKING:
+    from .collection import Judging
+    from .judge import Judge, Tools
+
+ID_PREFIX = "conformance."
+
+
+def start(config: pytest.Config) -> None:
+    """Validate the request and register the run; pytest.UsageError with one line when it cannot start."""
+    option = config.getoption
+    worker = hasattr(config, "workerinput")
+    resources = ExitStack()
+    config.add_cleanup(resources.close)
+    resources.enter_context(offline())
+    try:
+        request = config.pluginmanager.get_plugin(GIVEN) or make(
+            option("adapter"),
+            checkpoint_name=option("checkpoint"),
+            trust=option("trust_remote_code"),
+            report=option("conform_report"),
+            # Workers start while the controller may be writing; only it looks at files.
+            deviations=None if worker else option("write_deviations"),
+            complete=option("complete"),
+        )
+    except RequestError as error:
+        raise pytest.UsageError(str(error)) from None
+    _refuse_update_of_installed(config, request)
+    for family in FAMILIES:
+        config.pluginmanager.import_plugin(module_of(family))
+        config.addinivalue_line("markers", f"{family}: requirements of the family {family}")
+    for level in Level:
+        config.addinivalue_line("markers", f"{level.lower()}: requirements of level {level}")
+    ids = _take_ids(config)
+    _share_snapshot_folders(request)
+    config.pluginmanager.register(Run(request, ids), "conformance-run")
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(ByAdapter(request), "conformance-xdist")
+    if not worker:
+        config.pluginmanager.register(Books(config, request), "conformance-books")
+
+
+GIVEN = "conformance-request"
+"""Name under which `verify` hands a request over instead of a command line."""
+
+
+def _take_ids(config: pytest.Config) -> list[str]:
+    """Node ids of cases among the arguments, taken out, because no file stands behind them.
+
+    Without other arguments nothing else is collected: `--adapter` alone judges adapters, from any folder.
+    """
+    ids = [name[name.index(ID_PREFIX) :] for name in config.args if name.lstrip("./").startswith(ID_PREFIX)]
+    rest = [name for name in config.args if not name.lstrip("./").startswith(ID_PREFIX)]
+    config.args[:] = rest if config.args_source is pytest.Config.ArgsSource.ARGS else []
+    return ids
+
+
+def _share_snapshot_folders(request: Request) -> None:
+    from .snapshots import TextFiles
+
+    TextFiles.folders = {case.node: case.spec.snapshots for case in request.cases()}
+
+
+def _refuse_update_of_installed(config: pytest.Config, request: Request) -> None:
+    if not config.getoption("update_snapshots", default=False):
+        return
+    for spec in request.specs:
+        if "site-packages" in spec.snapshots.parts:
+            raise pytest.UsageError(
+                f"--snapshot-update: the snapshots of {spec.name} are part of an installed package; update a checkout"
+            )
+
+
+class Run:
+    """What every process of a run does: collect the cases and judge them."""
+
+    def __init__(self, request: Request, ids: list[str]) -> None:
+        self.request = request
+        self.ids = ids
+        self.judges: dict[str, Judge] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Append the cases, adapter after adapter, before anything deselects."""
+        suite = Suite.from_parent(session, name="conformance", nodeid="conformance")
+        suite.cases, suite.judging = list(self.request.cases()), self.judge
+        order = {case.node: place for place, case in enumerate(suite.cases)}
+        items += sorted(session.genitems(suite), key=lambda item: order[str(item.nodeid)])
+
+    @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+    def pytest_select_ids(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the cases whose ids, or the start of whose ids, were given."""
+        if not self.ids:
+            return
+        out = [i for i in items if isinstance(i, CaseItem) and not str(i.nodeid).startswith(tuple(self.ids))]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+    def judge(self, case: Case, tools: Tools) -> Outcome:
+        """The outcome of a case; the first one boots the adapter."""
+        name = case.spec.name
+        if name not in self.judges:
+            from . import checkpoint
+            from .judge import Judge
+            from .subject import Boot
+
+            source = self.request.sources[name]
+            folder = checkpoint.materialise(source.folder, case.spec) if source.miniature else source.folder
+            boot = Boot(case.spec, folder, source.trusted)
+            self.judges[name] = Judge(boot, self.request.ledgers[name], self.request.registry)
+        with warnings.catch_warnings():
+            # Remote code and the libraries below it deprecate things; that is no news about the adapter.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return self.judges[name].verdict(case.requirement, case.layout, tools)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+        """Send outcome and measurements along with the report; they cross process borders with it."""
+        report: Any = yield
+        if isinstance(item, CaseItem) and report.when == "call":
+            ended = call.excinfo.exconly() if call.excinfo else "the case ended before it was judged"
+            outcome = item.outcome or Outcome(Verdict.ERROR, cause=ended)
+            report.conformance = {
+                "node": item.case.node,
+                "outcome": outcome.as_json(),
+                "measurements": {**outcome.measurements, "seconds": round(item.seconds, 4)},
+            }
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """A fault of the suite is an error, not a failure of the adapter."""
+        told = getattr(report, "conformance", None)
+        if told is not None and report.when == "call" and told["outcome"]["verdict"] == Verdict.ERROR:
+            return "error", "E", "ERROR"
+        return None
+
+
+class Books:
+    """What the main process keeps: which cases were expected, selected and reported, and what that adds up to."""
+
+    def __init__(self, config: pytest.Config, request: Request) -> None:
+        self.config = config
+        self.request = request
+        self.expected = {case.node: case for case in request.cases()}
+        self.selected: set[str] | None = None
+        self.told: dict[str, dict[str, Any]] = {}
+        self.document: dict[str, Any] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Without workers: what is left after everything deselected."""
+        if session.items or self.selected is None:
+            self._select(str(item.nodeid) for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """With workers: what each of them will run."""
+        self._select(ids)
+
+    def _select(self, ids: Any) -> None:
+        self.selected = (self.selected or set()) | (set(ids) & self.expected.keys())
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note the outcome of a case."""
+        told = getattr(report, "conformance", None)
+        if told is not None:
+            self.told[told["node"]] = told
+
+    @property
+    def state(self) -> str:
+        """COMPLETE, PARTIAL (the user narrowed the run) or INCOMPLETE (selected cases were never reported)."""
+        selected = self.selected or set()
+        if selected - self.told.keys():
+            return "INCOMPLETE"
+        return "COMPLETE" if selected == self.expected.keys() else "PARTIAL"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Settle the exit status and write what was asked for."""
+        if self.config.option.collectonly or not self.selected:
+            return
+        self.document = document.build(self.request, self.expected, self.told, self.state)
+        if session.exitstatus == pytest.ExitCode.OK and self._red():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.request.report is not None:
+            document.write(self.request.report, self.document)
+        if self.request.deviations is not None:
+            document.write_text(self.request.deviations, document.deviations(self.document))
+
+    def _red(self) -> bool:
+        return self.state == "INCOMPLETE" or (self.state == "PARTIAL" and self.request.complete)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The verdict, on one screen."""
+        if self.document:
+            written = [path for path in (self.request.report, self.request.deviations) if path is not None]
+            terminal.show(terminalreporter, self.document, written)
+
+
+class ByAdapter:
+    """Under `-n`, all cases of one adapter go to one worker, so that it boots once."""
+
+    def __init__(self, request: Request) -> None:
+        self.adapter_of = {case.node: case.spec.name for case in request.cases()}
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """A scheduler for the default `--dist load`; any other that the user names is left alone."""
+        if config.getoption("dist") != "load":
+            return None
+        from xdist.scheduler import LoadScopeScheduling
+
+        adapter_of = self.adapter_of
+
+        class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+            def _split_scope(self, nodeid: str) -> str:
+                return adapter_of.get(nodeid) or str(super()._split_scope(nodeid))
+
+        return Scheduling(config, log)
