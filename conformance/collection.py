@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .finding import Outcome, Verdict
-from .requirement import FAMILIES, module_of
 from .request import Case
+from .requirement import FAMILIES, module_of
 
 if TYPE_CHECKING:
     from .judge import Tools
@@ -59,7 +59,7 @@ class Family(pytest.Module):
     def _getobj(self) -> Any:
         return importlib.import_module(module_of(self.name))
 
-    def collect(self) -> Iterator[pytest.Item]:  # type: ignore[override]
+    def collect(self) -> Iterator[pytest.Item]:
         """One item per case."""
         for case in self.cases:
             check = case.requirement.check.__name__

@@ -14,7 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement as Distribution
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as Distribution
 
 from .finding import Finding, Outcome, Verdict
 from .requirement import Requirement
@@ -87,7 +88,10 @@ def _broken_promise(entry: Entry, place: str, found: Iterable[Finding]) -> Findi
     if others:
         return Finding("drifted", place, got=", ".join(others), want=f"{entry.finding}, as the ledger declares")
     return Finding(
-        "stale", place, got="no finding", want=f"{entry.finding}, as the ledger declares; delete the entry if it is mended"
+        "stale",
+        place,
+        got="no finding",
+        want=f"{entry.finding}, as the ledger declares; delete the entry if it is mended",
     )
 
 
@@ -156,7 +160,15 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
             raise LedgerError(
                 f"{where}: cannot read version range {text!r}; write one like 'transformer-lens>=4.3,<4.4'"
             ) from None
-    return Entry(**{name: tuple(value) if isinstance(value, list) else value for name, value in item.items()})
+    return Entry(
+        requirement=item["requirement"],
+        at=item["at"],
+        finding=item["finding"],
+        because=item["because"],
+        layouts=tuple(item.get("layouts", ())),
+        versions=tuple(item.get("versions", ())),
+        issue=item.get("issue", ""),
+    )
 
 
 def draft(found: Iterable[tuple[str, str | None, str, str]], layers: int, layouts: Sequence[str]) -> str:

@@ -106,7 +106,9 @@ def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> So
             raise RequestError(f"adapter {spec.name} has no miniature; name a model with --checkpoint")
         fixture = checkpoint.fixture_folder(spec.fixture)
         if not trust and not checkpoint.ships_with(fixture, spec):
-            raise RequestError(f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it")
+            raise RequestError(
+                f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it"
+            )
         return Source(fixture, label=f"miniature {spec.fixture}", trusted=True, miniature=True)
     if not alone:
         raise RequestError("--checkpoint is one model, so it goes with one adapter; name it with --adapter")

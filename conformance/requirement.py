@@ -71,7 +71,9 @@ class Requirement:
 _REGISTRY: dict[str, Requirement] = {}
 
 
-def requirement(id: str, *, level: Level = MUST, needs: tuple[str, ...] = (), since: str = "1") -> Callable[[Check], Check]:
+def requirement(
+    id: str, *, level: Level = MUST, needs: tuple[str, ...] = (), since: str = "1"
+) -> Callable[[Check], Check]:
     """Register a check; its docstring's first paragraph is the sentence, the rest says why it matters."""
 
     def register(check: Check) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from .request import Case, Request, RequestError, make
 from .requirement import FAMILIES, Level, module_of
 
 if TYPE_CHECKING:
-    from .collection import Judging
     from .judge import Judge, Tools
 
 ID_PREFIX = "conformance."
@@ -131,13 +130,15 @@ class Run:
             return self.judges[name].verdict(case.requirement, case.layout, tools)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send outcome and measurements along with the report; they cross process borders with it."""
-        report: Any = yield
+        report = yield
         if isinstance(item, CaseItem) and report.when == "call":
             ended = call.excinfo.exconly() if call.excinfo else "the case ended before it was judged"
             outcome = item.outcome or Outcome(Verdict.ERROR, cause=ended)
-            report.conformance = {
+            report.conformance = {  # type: ignore[attr-defined]
                 "node": item.case.node,
                 "outcome": outcome.as_json(),
                 "measurements": {**outcome.measurements, "seconds": round(item.seconds, 4)},

@@ -1,4 +1,4 @@
-"""Committed snapshots on syrupy: one readable text file per snapshot, beside the adapter's spec."""
+"""Committed snapshots on syrupy: one readable text file per case, beside the adapter's spec."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from syrupy.location import PyTestLocation
 
 from .finding import Finding
 
-Snapshot = Callable[[str, Sequence[str]], Iterator[Finding]]
-"""`snapshot(name, lines)`: findings unless the lines are those that are committed under `name`."""
+Snapshot = Callable[[Sequence[str]], Iterator[Finding]]
+"""`snapshot(lines)`: findings unless the lines are those that are committed for the case."""
+
+MOST = 20
+"""Changed lines shown in a finding."""
 
 
 class TextFiles(SingleFileSnapshotExtension):
-    """One `.txt` per snapshot in the folder of the adapter that the node id belongs to.
+    """One `.txt` per case, named like it, in the folder of the adapter that it belongs to.
 
     `folders` is filled for the run by node id: syrupy hands over classes, not instances, and on the main
     process of a distributed run it knows nothing of an item but its id.
@@ -38,37 +41,41 @@ class TextFiles(SingleFileSnapshotExtension):
         return cls.dirname(test_location=test_location)
 
     @classmethod
-    def get_snapshot_name(cls, *, test_location: PyTestLocation, index: Any = 0) -> str:
-        """The snapshot's own name."""
-        return str(index)
-
-    @classmethod
     def matches_test_location(cls, *args: Any, **kwargs: Any) -> bool:
         """Virtual items have no file for syrupy to relate a folder to."""
         return True
 
 
 def reader(assertion: Any) -> Snapshot:
-    """A `Snapshot` over syrupy's fixture."""
+    """A `Snapshot` over syrupy's fixture, which updates the file when asked to."""
 
-    def compare(name: str, lines: Sequence[str]) -> Iterator[Finding]:
-        text = "\n".join(lines) + "\n"
-        kept = assertion.use_extension(TextFiles)(name=name)
-        if kept == text:
-            return
-        path = Path(TextFiles.dirname(test_location=assertion.test_location)) / f"{name}.txt"
-        if not path.exists():
-            yield Finding("no-snapshot", name, got="no committed snapshot", want="one; make it with --snapshot-update")
-            return
-        before = path.read_text(encoding="utf-8").splitlines()
-        changes = [line for line in difflib.unified_diff(before, list(lines), lineterm="", n=0)][2:]
-        changed = [line for line in changes if not line.startswith("@@")]
+    def compare(lines: Sequence[str]) -> Iterator[Finding]:
+        if assertion.use_extension(TextFiles) != text_of(lines):
+            location = assertion.test_location
+            yield from differences(Path(TextFiles.get_location(test_location=location, index=0)), lines)
+
+    return compare
+
+
+def differences(path: Path, lines: Sequence[str]) -> Iterator[Finding]:
+    """What a reviewer would see: the lines that changed, none when the file holds just these."""
+    name = path.stem.partition("[")[0]
+    if not path.exists():
+        yield Finding("no-snapshot", name, got="no committed snapshot", want="one; make it with --snapshot-update")
+        return
+    before = path.read_text(encoding="utf-8").splitlines()
+    diff = list(difflib.unified_diff(before, list(lines), lineterm="", n=0))[2:]
+    changed = [line for line in diff if not line.startswith("@@")]
+    if changed:
         yield Finding(
             "changed",
             name,
             got=f"{len(changed)} changed lines",
             want="the snapshot; accept with --snapshot-update",
-            detail="\n".join(changed[:20]),
+            detail="\n".join(changed[:MOST]),
         )
 
-    return compare
+
+def text_of(lines: Sequence[str]) -> str:
+    """The content of a snapshot file."""
+    return "\n".join(lines) + "\n"

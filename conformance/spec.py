@@ -108,7 +108,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """A capability that is missing today; using it must raise an error that names it. `issue` says where it is asked for."""
+    """A capability that is missing today; using it must raise an error that names it. `issue` asks for it."""
 
     issue: str
 

@@ -98,6 +98,8 @@ class Boot:
     folder: Path
     trusted: bool
     forwards: Counter[str] = field(default_factory=Counter)
+    amend: Callable[[Any], None] | None = None
+    """Called with every booted bridge before anyone looks at it: where a mutant puts its defect back."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -128,7 +130,10 @@ class Boot:
 
     def boot_again(self) -> Any:
         """A further boot of the subject, for checks whose sentence is about booting."""
-        return boot(self.folder, self.spec.adapter, trust_remote_code=self.trusted, overrides=self.spec.overrides)
+        bridge = boot(self.folder, self.spec.adapter, trust_remote_code=self.trusted, overrides=self.spec.overrides)
+        if self.amend is not None:
+            self.amend(bridge)
+        return bridge
 
     @cached_property
     def reference(self) -> torch.nn.Module:
@@ -195,7 +200,10 @@ class Pair:
 
     def call(self, inputs: Mapping[str, Any] | None = None, **extra: Any) -> Tensor:
         """Logits of the subject; SubjectRaised when it does not return a tensor."""
-        return self.guarded(self.boot.bridge, inputs, **extra)
+        logits = self.guarded(self.boot.bridge, inputs, **extra)
+        if not isinstance(logits, Tensor):
+            raise SubjectRaised(f"the forward returned {type(logits).__name__}, no tensor")
+        return logits
 
     def guarded(self, run: Callable[..., Any], inputs: Mapping[str, Any] | None = None, **extra: Any) -> Any:
         """`run` on this layout's inputs the way a user calls a bridge: tokens first, the rest by name."""
@@ -232,9 +240,7 @@ class Pair:
     @cached_property
     def reference(self) -> taps.Recording:
         """The reference with every paired module recorded under its point's hook names."""
-        return taps.record_modules(
-            self.reference_logits, self.boot.reference, self.boot.spec.points, self.boot.layers
-        )
+        return taps.record_modules(self.reference_logits, self.boot.reference, self.boot.spec.points, self.boot.layers)
 
     @cached_property
     def exact(self) -> taps.Recording:

@@ -49,11 +49,17 @@ def _imported(asked: str, path: str) -> AdapterSpec:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise UnknownAdapter(f"--adapter {asked}: no module {error.name!r}; is it installed, or on PYTHONPATH?") from None
+        raise UnknownAdapter(
+            f"--adapter {asked}: no module {error.name!r}; is it installed, or on PYTHONPATH?"
+        ) from None
     except AttributeError:
-        raise UnknownAdapter(f"--adapter {asked}: module {module!r} has no {attribute!r}; name its AdapterSpec") from None
+        raise UnknownAdapter(
+            f"--adapter {asked}: module {module!r} has no {attribute!r}; name its AdapterSpec"
+        ) from None
     except Exception as error:
-        raise UnknownAdapter(f"--adapter {asked}: importing {module!r} raised {type(error).__name__}: {error}") from None
+        raise UnknownAdapter(
+            f"--adapter {asked}: importing {module!r} raised {type(error).__name__}: {error}"
+        ) from None
     if not isinstance(found, AdapterSpec):
         raise UnknownAdapter(f"--adapter {asked}: {attribute!r} is a {type(found).__name__}, want an AdapterSpec")
     return found

@@ -122,4 +122,5 @@ def own_storage(pair: Pair) -> Iterator[Finding]:
 
 
 def _cached(pair: Pair, **options: Any) -> tuple[Any, Any]:
-    return tuple(pair.guarded(pair.boot.bridge.run_with_cache, **options))  # type: ignore[return-value]
+    logits, cache = pair.guarded(pair.boot.bridge.run_with_cache, **options)
+    return logits, cache

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..finding import Finding
-from ..requirement import MUST, requirement
+from ..requirement import MUST, SHOULD, requirement
 
 if TYPE_CHECKING:
     from ..judge import Evidence
     from ..subject import Boot, Pair
+
+STANDARD = (
+    *(f"hook_{name}" for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")),
+    *(f"attn.hook_{name}" for name in ("q", "k", "v", "attn_scores", "pattern", "z")),
+    *(f"{norm}.hook_{name}" for norm in ("ln1", "ln2") for name in ("scale", "normalized")),
+    *(f"mlp.hook_{name}" for name in ("pre", "post")),
+)
+"""Names in a layer that analysis code for autoregressive models relies on."""
 
 GRAMMAR = re.compile(r"([a-z][a-z0-9_]*\.|\d+\.)*hook_[a-z][a-z0-9_]*")
 
@@ -157,18 +165,35 @@ def residual_algebra(pair: Pair) -> Iterator[Finding]:
     """
     from ..compare import close
 
-    sums = (("hook_resid_pre", "hook_attn_out", "hook_resid_mid"), ("hook_resid_mid", "hook_mlp_out", "hook_resid_post"))
+    sums = (
+        ("hook_resid_pre", "hook_attn_out", "hook_resid_mid"),
+        ("hook_resid_mid", "hook_mlp_out", "hook_resid_post"),
+    )
     registry = pair.boot.bridge.hook_dict
     for layer in range(pair.boot.layers):
         for names in sums:
             before, branch, after = (f"blocks.{layer}.{name}" for name in names)
             absent = [name for name in (before, branch, after) if not _seen(pair, name)]
             if absent:
-                yield Finding("missing", absent[0], got="no value in this forward", want="a term of the residual stream")
+                yield Finding(
+                    "missing", absent[0], got="no value in this forward", want="a term of the residual stream"
+                )
                 continue
             value = {name: pair.observed.joined(registry[name].name) for name in (before, branch, after)}
             added = value[after] - value[before]
             yield from close(branch, value[branch], added, 2 * pair.allowed(after))
+
+
+@requirement("hooks/standard-names", level=SHOULD, needs=("hooks/pairing",))
+def standard_names(boot: Boot) -> Iterator[Finding]:
+    """Every layer SHOULD have TransformerLens's names for residual stream, attention heads, pattern, MLP and norms.
+
+    The same analysis runs on an autoregressive and on a diffusion model only where both have these names.
+    """
+    registry = boot.bridge.hook_dict
+    for name in (f"blocks.{layer}.{hook}" for layer in range(boot.layers) for hook in STANDARD):
+        if name not in registry:
+            yield Finding("missing", name, got="no such hook", want="the name that autoregressive bridges have")
 
 
 @requirement("hooks/removal", level=MUST)
@@ -185,7 +210,7 @@ def removal(pair: Pair) -> Iterator[Finding]:
     def explode(tensor: Any, hook: Any) -> None:
         raise RuntimeError("on purpose")
 
-    attempts = {
+    attempts: dict[str, Callable[[], object]] = {
         "run_with_hooks": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, lambda tensor, hook: None)]),
         "run_with_cache": lambda: pair.guarded(bridge.run_with_cache),
         "run_with_hooks, raising": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, explode)]),
@@ -204,8 +229,10 @@ def removal(pair: Pair) -> Iterator[Finding]:
             bridge.reset_hooks()
 
 
-def _attached(bridge: Any) -> dict[str, tuple[int, int]]:
-    return {name: (len(point.fwd_hooks), len(point.bwd_hooks)) for name, point in bridge.hook_dict.items()}
+def _attached(bridge: Any) -> dict[str, tuple[int, ...]]:
+    """Hooks at every point, in TransformerLens's own lists and in those of torch below them."""
+    kinds = ("fwd_hooks", "bwd_hooks", "_forward_hooks", "_backward_hooks")
+    return {name: tuple(len(getattr(point, kind)) for kind in kinds) for name, point in bridge.hook_dict.items()}
 
 
 def _seen(pair: Pair, name: str) -> bool:

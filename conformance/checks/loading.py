@@ -20,7 +20,7 @@ def boots(boot: Boot) -> Iterator[Finding]:
     An adapter that only loads from a name on a hub cannot be tried before it is trusted.
     """
     try:
-        boot.bridge.hook_dict
+        _ = boot.bridge
     except Exception as error:
         text = " ".join(str(error).split())
         yield Finding("raised", "boot", got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
@@ -174,7 +174,7 @@ def unknown_keyword(pair: Pair) -> Iterator[Finding]:
 
 @requirement("loading/loss", level=MUST)
 def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
-    """`return_type="loss"` MUST return one finite number, or raise an error that names the loss where the spec declines it.
+    """`return_type="loss"` MUST return a finite number, or, where the spec declines it, raise an error that names it.
 
     A shifted causal loss of a denoising model is a number without a meaning.
     """
@@ -183,7 +183,7 @@ def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
 @requirement("loading/generate", level=MUST)
 def generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
-    """`bridge.generate` MUST add a token, or raise an error that names generation where the spec declines it.
+    """`bridge.generate` MUST add a token, or, where the spec declines it, raise an error that names it.
 
     Next-token sampling from a denoising model yields text that the model never meant.
     """
@@ -203,7 +203,9 @@ def _capability(pair: Pair, name: str, naming: str, use: Any, evidence: Evidence
         if declined is None:
             yield Finding("raised", name, got=str(error), want="a result; or decline it under the spec's capabilities")
         elif not _refusal(error.__cause__, naming):
-            yield Finding("unclear-error", name, got=str(error), want=f"a NotImplementedError or ValueError on {name!r}")
+            yield Finding(
+                "unclear-error", name, got=str(error), want=f"a NotImplementedError or ValueError on {name!r}"
+            )
         evidence.refused = declined is not None
         return
     if declined is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..finding import Finding
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 SIGNIFICANT = 100.0
 """A position has moved when it moves by more than this many budgets; rounding stays below one."""
+
+MOST_KEYS = 64
+"""Positions of a long stream that are perturbed."""
+
+MOST_TOKENS = 4096
+"""Tokens in one forward of perturbed rows."""
 
 
 @requirement("mask/relation-tensor", level=MUST)
@@ -29,7 +35,9 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
     if where is None:
         # Only a model in which everyone may attend to everyone has no mask to look at.
         if not _relation(pair).all():
-            yield Finding("undeclared", pair.layout.name, got="no mask tensor in the spec", want="where the model keeps it")
+            yield Finding(
+                "undeclared", pair.layout.name, got="no mask tensor in the spec", want="where the model keeps it"
+            )
         return
     held: Any = pair.boot.bridge.original_model
     for step in where.path.split("."):
@@ -44,9 +52,10 @@ def relation(pair: Pair) -> Iterator[Finding]:
 
     The mask that is held may not be the mask that is used.
     """
+    keys = _keys(pair)
     for layer in range(pair.boot.layers):
-        moved = _influence(pair, layer, layer)
-        yield from _compare(f"blocks.{layer}", moved, _relation(pair) | _itself(pair))
+        moved = _influence(pair, layer, layer, keys)
+        yield from _compare(f"blocks.{layer}", moved, (_relation(pair) | _itself(pair))[:, keys], keys)
 
 
 @requirement("mask/closure", level=MUST, needs=("mask/relation",))
@@ -59,7 +68,9 @@ def closure(pair: Pair) -> Iterator[Finding]:
     reached = step
     for _ in range(pair.boot.layers - 1):
         reached = ((reached @ step) > 0).float()
-    yield from _compare("logits", _influence(pair, 0, pair.boot.layers - 1), reached > 0)
+    keys = _keys(pair)
+    moved = _influence(pair, 0, pair.boot.layers - 1, keys)
+    yield from _compare("logits", moved, (reached > 0)[:, keys], keys)
 
 
 def _relation(pair: Pair) -> Tensor:
@@ -79,10 +90,24 @@ def _itself(pair: Pair) -> Tensor:
     return torch.eye(pair.length, dtype=torch.bool)
 
 
-def _influence(pair: Pair, first: int, last: int) -> Tensor:
+def _keys(pair: Pair) -> list[int]:
+    """Positions to perturb: all of a short stream, else seeded ones with both sides of every border among spans."""
+    import torch
+
+    from ..spec import Size
+
+    if pair.length <= MOST_KEYS:
+        return list(range(pair.length))
+    ends = torch.tensor([Size(span.length).of(pair.boot.sizes) for span in pair.layout.stream]).cumsum(0)
+    borders = {int(end) + step for end in ends for step in (-1, 0) if end + step < pair.length} | {0}
+    drawn = torch.randperm(pair.length, generator=torch.Generator().manual_seed(0)).tolist()
+    return sorted([*borders, *(key for key in drawn if key not in borders)][:MOST_KEYS])
+
+
+def _influence(pair: Pair, first: int, last: int, keys: list[int]) -> Tensor:
     """Who moves when one position changes before layer `first`, read after layer `last`; bool `query key`.
 
-    One forward: row k of the batch has position k changed, the last row is left alone.
+    Row k of a batch has position `keys[k]` changed, its last row is left alone. A short stream needs one forward.
     """
     import torch
 
@@ -91,31 +116,34 @@ def _influence(pair: Pair, first: int, last: int) -> Tensor:
         boot.bridge.hook_dict[pattern.replace("{layer}", str(layer))].name
         for pattern, layer in zip(boot.spec.streams, (first, last), strict=True)
     )
-    seen: list[Tensor] = []
+    columns: list[Tensor] = []
+    rows = max(1, MOST_TOKENS // pair.length - 1)
+    for start in range(0, len(keys), rows):
+        chosen = torch.tensor(keys[start : start + rows])
 
-    def hook(tensor: Tensor, hook: Any) -> Tensor | None:
-        if hook.name == after:
-            seen.append(tensor.detach().clone())
-            return None
-        generator = torch.Generator().manual_seed(first)
-        edited, index = tensor.clone(), torch.arange(pair.length)
-        edited[index, index] += 4 * tensor.std() * torch.randn(tensor.shape[1:], generator=generator)
-        return edited
+        def hook(tensor: Tensor, hook: Any, chosen: Tensor = chosen) -> Tensor | None:
+            if hook.name == after:
+                columns.append((tensor[:-1] - tensor[-1:]).abs().amax(dim=-1).detach())
+                return None
+            noise = torch.randn(len(chosen), tensor.shape[-1], generator=torch.Generator().manual_seed(first))
+            edited = tensor.clone()
+            edited[torch.arange(len(chosen)), chosen] += 4 * tensor.std() * noise
+            return edited
 
-    pair.edited([before, after], hook, pair.batched(pair.length + 1))
-    apart = (seen[0][:-1] - seen[0][-1:]).abs().amax(dim=-1)
-    return (apart > SIGNIFICANT * pair.allowed(after)).T
+        pair.edited([before, after], hook, pair.batched(len(chosen) + 1))
+    return (torch.cat(columns) > SIGNIFICANT * pair.allowed(after)).T
 
 
-def _compare(at: str, got: Tensor, want: Tensor) -> Iterator[Finding]:
-    """One finding for a whole relation; it names the first wrong cell and draws both."""
+def _compare(at: str, got: Tensor, want: Tensor, keys: Sequence[int] | None = None) -> Iterator[Finding]:
+    """One finding for a whole relation; it names the first wrong cell and draws both. Columns are `keys`, or all."""
     if got.shape != want.shape:
         yield Finding("relation", at, got=f"{list(got.shape)} cells", want=f"{list(want.shape)} cells")
         return
     wrong = (got != want).nonzero().tolist()
     if wrong:
-        query, key = wrong[0]
-        sees = "attends" if got[query, key] else "does not attend"
+        query, column = wrong[0]
+        sees = "attends" if got[query, column] else "does not attend"
+        key = column if keys is None else keys[column]
         yield Finding(
             "relation",
             at,

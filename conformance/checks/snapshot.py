@@ -34,7 +34,7 @@ def hook_tree(pair: Pair, snapshot: Snapshot) -> Iterator[Finding]:
         lines.append(f"{name}: {_symbolic(pair, calls[0])}{times}{also}")
     silent = sorted(name for name in registry if registry[name].name == name and name not in pair.observed.taps)
     lines += [f"{name}: {'refused' if name in pair.boot.refused else 'never fires'}" for name in silent]
-    yield from snapshot(f"hook-tree-{pair.layout.name}", lines)
+    yield from snapshot(lines)
 
 
 @requirement("snapshot/component-map", level=MUST)
@@ -51,7 +51,7 @@ def component_map(boot: Boot, snapshot: Snapshot) -> Iterator[Finding]:
             visit(f"{prefix}{name}.", component.submodules)
 
     visit("", boot.bridge.adapter.component_mapping)
-    yield from snapshot("component-map", lines)
+    yield from snapshot(lines)
 
 
 @requirement("snapshot/config", level=MUST)
@@ -61,7 +61,7 @@ def config(boot: Boot, snapshot: Snapshot) -> Iterator[Finding]:
     Defaults change between releases; analysis code that reads them changes with them.
     """
     fields = {name: value for name, value in vars(boot.bridge.cfg).items() if name not in {"model_name", "device"}}
-    yield from snapshot("config", [f"{name} = {_plain(value)}" for name, value in sorted(fields.items())])
+    yield from snapshot([f"{name} = {_plain(value)}" for name, value in sorted(fields.items())])
 
 
 def _plain(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..finding import Finding
@@ -40,12 +40,12 @@ def operators(pair: Pair, evidence: Evidence, snapshot: Snapshot) -> Iterator[Fi
     added = {name: got.get(name, 0) - want.get(name, 0) for name in sorted(got.keys() | want.keys())}
     evidence.facts["operators"] = {"subject": sum(got.values()), "reference": sum(want.values())}
     lines = [f"{count:+d} {name}" for name, count in added.items() if count]
-    yield from snapshot(f"operators-{pair.layout.name}", ["bridge minus reference, one forward", *lines])
+    yield from snapshot(["bridge minus reference, one forward", *lines])
 
 
 @requirement("throughput/ratio", level=MUST, needs=("parity/logits",))
 def ratio(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
-    """At a size where arithmetic dominates, a forward of the bridge MUST take at most the spec's ceiling times the reference's.
+    """Where arithmetic dominates, the bridge's forward MUST take no longer than the spec's ceiling times the model's.
 
     A hooked model that is twice as slow is left for home-made hooks, which nobody checks.
     """
@@ -55,8 +55,10 @@ def ratio(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
 
     larger = Boot(boot.spec, checkpoint.materialise(boot.folder, boot.spec, boot.spec.bench), boot.trusted)
     pair = next(iter(larger.pairs.values()))
-    calls: tuple[Callable[[], object], ...] = (pair.call, pair.reference_logits)
-    found = paired_ratio(*calls, ceiling=boot.spec.ceiling)
+    found = paired_ratio(pair.call, pair.reference_logits, ceiling=boot.spec.ceiling)
+    if found.over:
+        # One in many measurements falls into a bad moment of the machine; two in a row do not.
+        found = paired_ratio(pair.call, pair.reference_logits, ceiling=boot.spec.ceiling)
     evidence.measurements["ratio"] = {
         "median": round(found.median, 4),
         "interval_98": [round(found.low, 4), round(found.high, 4)],
@@ -64,5 +66,8 @@ def ratio(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     }
     if found.over:
         yield Finding(
-            "too-slow", "forward", got="a ratio over the ceiling (figures under measurements)", want=f"{boot.spec.ceiling}"
+            "too-slow",
+            "forward",
+            got="a ratio over the ceiling (figures under measurements)",
+            want=f"{boot.spec.ceiling}",
         )

@@ -67,7 +67,11 @@ def _identity(request: Request, spec: AdapterSpec) -> dict[str, Any]:
     return {
         "adapter": spec.name,
         "architecture": spec.architecture,
-        "model": {"label": source.label, "miniature": source.miniature, "digest": checkpoint.content_key(source.folder)},
+        "model": {
+            "label": source.label,
+            "miniature": source.miniature,
+            "digest": checkpoint.content_key(source.folder),
+        },
         "sizes": spec.resolve(config),
         "layouts": [layout.name for layout in spec.layouts],
     }
@@ -107,7 +111,9 @@ def _measurements(
         "models": {name: str(source.folder) for name, source in request.sources.items()},
         "forwards": dict(sorted(forwards.items())),
         "seconds": {
-            family: round(sum(m["seconds"] for node, m in each.items() if expected[node].requirement.family == family), 3)
+            family: round(
+                sum(m["seconds"] for node, m in each.items() if expected[node].requirement.family == family), 3
+            )
             for family in FAMILIES
         },
         "cases": each,

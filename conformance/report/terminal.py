@@ -41,18 +41,14 @@ def lines(adapter: Mapping[str, Any]) -> Iterator[str]:
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:
-    """`bd3lm: 41/41 MUST, 2 deviations: conforms on the miniature`."""
+    """`bd3lm on the miniature: 41/41 MUST · 2 deviations, all declared · CONFORMS`."""
     summary = adapter["summary"]
-    counts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
-    if summary["deviations"]:
-        counts.append(f"{summary['deviations']} deviating")
     subject = "the miniature" if adapter["model"]["miniature"] else adapter["model"]["label"]
-    verdict = {
-        True: f"CONFORMS on {subject}" + (", but for what is declared" if summary["deviations"] else ""),
-        False: f"DOES NOT CONFORM on {subject}",
-        None: f"{state}, no verdict",
-    }[summary["conforms"]]
-    return f"{adapter['adapter']}: {' · '.join(counts)} · {verdict}"
+    parts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
+    if summary["deviations"]:
+        parts.append(f"{summary['deviations']} deviations, all declared")
+    parts.append({True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]])
+    return f"{adapter['adapter']} on {subject}: {' · '.join(parts)}"
 
 
 def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,0 +1,79 @@
+"""Known defects put back into a good adapter, one at a time, to show that the suite notices.
+
+Modules mirror `checks/`. A mutant is a short edit of a pair that has not been booted yet; its docstring tells
+the defect, and names the past one where there was one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..requirement import FAMILIES, Requirement
+
+if TYPE_CHECKING:
+    from ..judge import Judge
+    from ..subject import Boot
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect; `kills` is the requirement that must notice it, and that alone does so in its family."""
+
+    kills: str
+    story: str
+    apply: Callable[[Boot], None]
+
+    @property
+    def id(self) -> str:
+        """`hooks/renamed`: the family of the requirement and the name of the function."""
+        return f"{self.kills.partition('/')[0]}/{self.apply.__name__.replace('_', '-')}"
+
+
+_MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(kills: str) -> Callable[[Callable[[Boot], None]], Callable[[Boot], None]]:
+    """Register a defect that the requirement `kills` must notice."""
+
+    def register(apply: Callable[[Boot], None]) -> Callable[[Boot], None]:
+        defect = Mutant(kills, " ".join(inspect.cleandoc(apply.__doc__ or "").split()), apply)
+        if not defect.story or defect.id in _MUTANTS:
+            raise ValueError(f"mutant {defect.id}: wants a docstring that tells its story, and a name of its own")
+        _MUTANTS[defect.id] = defect
+        return apply
+
+    return register
+
+
+def mutants() -> dict[str, Mutant]:
+    """Every mutant by id, family by family."""
+    for family in FAMILIES:
+        importlib.import_module(f"{__name__}.{family}")
+    return {m.id: m for family in FAMILIES for m in _MUTANTS.values() if m.kills.startswith(f"{family}/")}
+
+
+def without(registry: Mapping[str, Requirement], removed: str) -> dict[str, Requirement]:
+    """The registry as it would be if one requirement had never been written."""
+    return {
+        id: replace(required, needs=tuple(need for need in required.needs if need != removed))
+        for id, required in registry.items()
+        if id != removed
+    }
+
+
+def on_bridge(boot: Boot, defect: Callable[[Any], None]) -> None:
+    """Put a defect into every bridge that `boot` boots."""
+    boot.amend = defect
+
+
+def noticed(judge: Judge, requirement: Requirement, tools: Any = None) -> list[str]:
+    """Lines of the undeclared findings of one requirement, in all its layouts."""
+    layouts = list(judge.boot.pairs) if requirement.per_layout else [None]
+    outcomes = [judge.verdict(requirement, layout, tools) for layout in layouts]
+    return [finding.line() for outcome in outcomes for finding in outcome.findings] + [
+        outcome.cause for outcome in outcomes if outcome.verdict == "ERROR"
+    ]
