@@ -91,7 +91,8 @@ class Judge:
         ids = required.needs
         if required.id not in BLOCKING:
             # A check on the adapter as a whole says itself whether it needs forwards.
-            ids = (*(id for id in BLOCKING if layout is not None or not self.registry[id].per_layout), *ids)
+            blocking = (self.registry[id] for id in BLOCKING if id in self.registry)
+            ids = (*(need.id for need in blocking if layout is not None or not need.per_layout), *ids)
         needs: dict[str, list[Outcome]] = {}
         for need in map(self.registry.__getitem__, ids):
             # What is judged once per adapter rests on a need in every layout.

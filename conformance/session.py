@@ -18,6 +18,7 @@ from .requirement import FAMILIES, Level, module_of
 
 if TYPE_CHECKING:
     from .judge import Judge, Tools
+    from .spec import AdapterSpec
 
 ID_PREFIX = "conformance."
 
@@ -115,19 +116,21 @@ class Run:
     def judge(self, case: Case, tools: Tools) -> Outcome:
         """The outcome of a case; the first one boots the adapter."""
         name = case.spec.name
-        if name not in self.judges:
-            from . import checkpoint
-            from .judge import Judge
-            from .subject import Boot
-
-            source = self.request.sources[name]
-            folder = checkpoint.materialise(source.folder, case.spec) if source.miniature else source.folder
-            boot = Boot(case.spec, folder, source.trusted)
-            self.judges[name] = Judge(boot, self.request.ledgers[name], self.request.registry)
         with warnings.catch_warnings():
             # Remote code and the libraries below it deprecate things; that is no news about the adapter.
             warnings.simplefilter("ignore", DeprecationWarning)
+            if name not in self.judges:
+                self.judges[name] = self._start(case.spec)
             return self.judges[name].verdict(case.requirement, case.layout, tools)
+
+    def _start(self, spec: AdapterSpec) -> Judge:
+        from . import checkpoint
+        from .judge import Judge
+        from .subject import Boot
+
+        source = self.request.sources[spec.name]
+        folder = checkpoint.materialise(source.folder, spec) if source.miniature else source.folder
+        return Judge(Boot(spec, folder, source.trusted), self.request.ledgers[spec.name], self.request.registry)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -1,0 +1,107 @@
+"""Shared by all tests: one import of what is heavy, a weight cache of this session, and runs as values."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs in this process forget the modules they import; torch cannot be imported twice, so it comes first."""
+    from conformance.offline import offline
+
+    with pytest.MonkeyPatch.context() as patch, offline():
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        from conformance import checkpoint, judge, mutants, snapshots, timing
+        from conformance.adapters.bd3lm import SPEC
+        from conformance.report import document
+        from conformance.requirement import requirements
+
+        requirements()
+        # A boot pulls in what the libraries import late.
+        judge.Boot(SPEC, checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), SPEC), trusted=True).bridge  # noqa: B018
+        _ = (mutants, snapshots, timing, document)
+        yield
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of pytest as a value."""
+
+    result: pytest.RunResult
+    report: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        return self.result.stdout.str() + self.result.stderr.str()
+
+    def verdicts(self, requirement: str) -> dict[str | None, str]:
+        """Verdicts of one requirement of the only adapter, by layout."""
+        (adapter,) = self.report["verdicts"]["adapters"]
+        return {r.get("layout"): r["verdict"] for r in adapter["results"] if r["requirement"] == requirement}
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Callable[..., Outcome]:
+    """`run("--adapter", "bd3lm")` in this process, in an empty folder; without the timed family unless asked."""
+
+    def run(*arguments: str, timed: bool = False) -> Outcome:
+        pytester.syspathinsert()
+        path = pytester.path / "report.json"
+        path.unlink(missing_ok=True)
+        off = () if timed else ("-p", "no:conformance.checks.throughput")
+        result = pytester.runpytest_inprocess(*arguments, "--conform-report", str(path), *off)
+        return Outcome(result, json.loads(path.read_text()) if path.exists() else {})
+
+    return run
+
+
+SPEC = """
+from dataclasses import replace
+from conformance.adapters.bd3lm import SPEC as GOOD
+from transformer_lens.model_bridge.supported_architectures.bd3lm import BD3LMArchitectureAdapter as Shipped
+
+{body}
+
+SPEC = replace(GOOD, name="{name}", module=__name__, adapter=Adapter)
+"""
+
+
+@pytest.fixture
+def third_party(pytester: pytest.Pytester) -> Callable[..., str]:
+    """Write a module with an adapter class `Adapter` and its SPEC, with BD3LM's ledger and snapshots beside it.
+
+    Returns what `--adapter` takes. Everything is as good as the shipped adapter but for what `body` changes.
+    """
+
+    def write(body: str = "class Adapter(Shipped):\n    pass", name: str = "mine") -> str:
+        import conformance.adapters as home
+
+        folder = Path(home.__file__).parent
+        module = f"adapter_{name}"
+        (pytester.path / f"{module}.py").write_text(SPEC.format(body=textwrap.dedent(body), name=name))
+        ledger = (folder / "bd3lm.deviations.toml").read_text()
+        (pytester.path / f"{name}.deviations.toml").write_text(ledger)
+        snapshots = pytester.path / "snapshots" / name
+        snapshots.mkdir(parents=True)
+        for path in (folder / "snapshots" / "bd3lm").iterdir():
+            (snapshots / path.name.replace("[bd3lm", f"[{name}")).write_text(path.read_text())
+        return f"{module}:SPEC"
+
+    return write
+
+
+@pytest.fixture
+def miniature() -> Path:
+    """The bundled BD3LM miniature with its weights."""
+    from conformance import checkpoint
+    from conformance.adapters.bd3lm import SPEC
+
+    return checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), SPEC)
