@@ -12,7 +12,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from .finding import Finding
 
@@ -113,8 +112,3 @@ def requirements() -> dict[str, Requirement]:
     if unknown:
         raise ValueError(f"unknown ids under needs=: {unknown}")
     return {r.id: r for family in FAMILIES for r in _REGISTRY.values() if r.family == family}
-
-
-def contract_lock() -> dict[str, Any]:
-    """What `contract.lock` holds: level, since and the hash of the sentence, by id."""
-    return {r.id: {"level": str(r.level), "since": r.since, "sentence": r.digest} for r in requirements().values()}

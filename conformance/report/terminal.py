@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ..requirement import FAMILIES
+from ..spec import pattern_of
 from .document import MET, Document
 
 MOST = 8
@@ -24,20 +25,20 @@ def show(out: pytest.TerminalReporter, document: Document, written: Sequence[obj
         conforms = adapter["summary"]["conforms"]
         colour = {True: "green", False: "red", None: "yellow"}[conforms]
         out.section(f"conformance of {adapter['adapter']}", blue=True)
-        for line in lines(adapter):
+        for line in lines(adapter, verbose=out.verbosity > 0):
             out.line(line)
         out.line(closing(adapter, state), **{colour: True, "bold": True})
     for path in written:
         out.line(f"written: {path}")
 
 
-def lines(adapter: Mapping[str, Any]) -> Iterator[str]:
+def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     """Everything but the closing line."""
     yield from _unmet(adapter["results"])
     sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
     yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
     yield from _table(adapter["results"])
-    yield from _declared(adapter["results"])
+    yield from _declared(adapter["results"], verbose)
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:
@@ -46,7 +47,7 @@ def closing(adapter: Mapping[str, Any], state: str) -> str:
     subject = "the miniature" if adapter["model"]["miniature"] else adapter["model"]["label"]
     parts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
     if summary["deviations"]:
-        parts.append(f"{summary['deviations']} deviations, all declared")
+        parts.append(f"{summary['deviations']} deviations")
     parts.append({True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]])
     return f"{adapter['adapter']} on {subject}: {' · '.join(parts)}"
 
@@ -84,18 +85,23 @@ def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _declared(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    reasons: dict[str, dict[str, int]] = {}
+def _declared(results: Sequence[Mapping[str, Any]], verbose: bool) -> Iterator[str]:
+    """One line per requirement, its places folded; with `-v` every reason."""
+    places: dict[str, dict[str, str]] = {}
     unproven: set[tuple[str | None, str]] = set()
     for result in results:
         for finding in result.get("declared", []):
-            own = reasons.setdefault(finding["because"], {})
-            own[result["requirement"]] = own.get(result["requirement"], 0) + 1
+            places.setdefault(result["requirement"], {})[pattern_of(finding["at"])] = finding["because"]
         unproven |= {(result.get("layout"), place) for place in result.get("unproven", [])}
-    if reasons:
-        yield "declared deviations"
-    for why, where in reasons.items():
-        yield from _folded(f"  {', '.join(where)}: {why}", indent=4)
+    if places:
+        yield "declared deviations" + ("" if verbose else "; -v gives the reasons")
+    for requirement, where in places.items():
+        if not verbose:
+            yield _cut(f"  {requirement:<26}{', '.join(where)}")
+            continue
+        yield f"  {requirement}"
+        for place, why in where.items():
+            yield from _folded(f"    {place}: {why}", indent=6)
     if unproven:
         yield f"unproven, because something they need is wrong there: {len(unproven)} places"
 
@@ -108,6 +114,10 @@ def _line(finding: Mapping[str, Any]) -> str:
     case = f" ({finding['case']})" if "case" in finding else ""
     size = f" (off by {finding['size']}, allowed {finding.get('allowed', '0')})" if "size" in finding else ""
     return f"{finding['at']}{case}: {finding['code']}: got {finding['got']}, want {finding['want']}{size}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 4].rpartition(',')[0]}, ..."
 
 
 def _folded(text: str, indent: int) -> list[str]:
