@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import checkpoint, compare, taps
+from .booting import boot
 from .spec import AdapterSpec, Layout, PerRow, Size, pattern_of
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 BATCH = 2
 SEED = 20260101
@@ -25,69 +23,6 @@ SEED = 20260101
 
 class SubjectRaised(Exception):
     """The bridge raised where a check expected it to run; the suite turns it into a finding."""
-
-
-def boot(
-    folder: str | Path,
-    adapter: str | type | None = None,
-    *,
-    trust_remote_code: bool = False,
-    overrides: Mapping[str, object] | None = None,
-) -> TransformerBridge:
-    """Boot a bridge from a checkpoint folder, in fp32 on CPU.
-
-    Without `adapter`, TransformerLens selects its own by architecture. With one (a class, or
-    "module:Class") the public `TransformerBridge` is built around it and TransformerLens's mapping of
-    architectures is neither read nor written.
-    """
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import AutoTokenizer
-
-    # With the flag set TransformerLens need not load the tokenizer again, which would ask for consent.
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, add_bos_token=True)
-    if adapter is None:
-        return TransformerBridge.boot_transformers(
-            str(folder),
-            hf_config_overrides=dict(overrides or {}),
-            device="cpu",
-            dtype=torch.float32,
-            tokenizer=tokenizer,
-            trust_remote_code=trust_remote_code,
-        )
-    return _boot_with(_adapter_class(adapter), str(folder), tokenizer, trust_remote_code, dict(overrides or {}))
-
-
-def _adapter_class(adapter: str | type) -> type:
-    if isinstance(adapter, type):
-        return adapter
-    module, _, name = adapter.partition(":")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
-
-
-def _boot_with(
-    adapter_class: type, folder: str, tokenizer: Any, trust_remote_code: bool, overrides: dict[str, object]
-) -> TransformerBridge:
-    # The steps of TransformerLens's own boot for one device, with the adapter given instead of looked up.
-    import transformers
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformer_lens.model_bridge.sources import _bridge_builder, _hf_format
-    from transformer_lens.model_bridge.sources.transformers.helpers import get_hf_model_class_for_architecture
-    from transformer_lens.model_bridge.sources.transformers_driver import TransformersDriver
-
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    config.__dict__.update(overrides)
-    config.pad_token_id = getattr(config, "pad_token_id", None)
-    architecture = _hf_format.determine_architecture_from_hf_config(config)
-    cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture, folder, torch.float32)
-    adapter = adapter_class(cfg)
-    adapter.cfg.device = "cpu"
-    loading = {"config": config, "dtype": torch.float32, "trust_remote_code": trust_remote_code}
-    adapter.prepare_loading(folder, loading)
-    model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
-    adapter.prepare_model(model)
-    tokenizer = _bridge_builder.configure_tokenizer(tokenizer, adapter.cfg)
-    return TransformerBridge(model, adapter, tokenizer, driver=TransformersDriver(model, adapter, tokenizer))
 
 
 @dataclass

@@ -78,17 +78,22 @@ SPEC = replace(GOOD, name="{name}", module=__name__, adapter=Adapter)
 def third_party(pytester: pytest.Pytester) -> Callable[..., str]:
     """Write a module with an adapter class `Adapter` and its SPEC, with BD3LM's ledger and snapshots beside it.
 
-    Returns what `--adapter` takes. Everything is as good as the shipped adapter but for what `body` changes.
+    Returns what `--adapter` takes. Everything is as good as the shipped adapter but for what `body` changes, and
+    `ledger`, a function of the text of the ledger.
     """
 
-    def write(body: str = "class Adapter(Shipped):\n    pass", name: str = "mine") -> str:
+    def write(
+        body: str = "class Adapter(Shipped):\n    pass",
+        name: str = "mine",
+        ledger: Callable[[str], str] = lambda text: text,
+    ) -> str:
         import conformance.adapters as home
 
         folder = Path(home.__file__).parent
         module = f"adapter_{name}"
         (pytester.path / f"{module}.py").write_text(SPEC.format(body=textwrap.dedent(body), name=name))
-        ledger = (folder / "bd3lm.deviations.toml").read_text()
-        (pytester.path / f"{name}.deviations.toml").write_text(ledger)
+        declared = (folder / "bd3lm.deviations.toml").read_text()
+        (pytester.path / f"{name}.deviations.toml").write_text(ledger(declared))
         snapshots = pytester.path / "snapshots" / name
         snapshots.mkdir(parents=True)
         for path in (folder / "snapshots" / "bd3lm").iterdir():
