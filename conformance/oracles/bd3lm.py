@@ -136,9 +136,10 @@ def _attention(
     scores = tap(f"{here}.hook_attn_scores", scores + tap(f"{here}.hook_mask", mask))
     pattern = tap(f"{here}.hook_pattern", scores.softmax(dim=-1))
     z = tap(f"{here}.hook_z", torch.einsum("bhqk,bkhd->bqhd", pattern, v))
+    z = tap(f"{here}.o.hook_in", z.flatten(2)).unflatten(-1, (heads, -1))
     weight = params[f"{there}.attn_out.weight"].unflatten(-1, (heads, -1))
-    tap(f"{here}.hook_result", torch.einsum("bqhd,ohd->bqho", z, weight))
-    return tap(f"{here}.hook_out", _linear(params, f"{there}.attn_out", z.flatten(2), f"{here}.o", tap))
+    result = tap(f"{here}.hook_result", torch.einsum("bqhd,ohd->bqho", z, weight))
+    return tap(f"{here}.hook_out", tap(f"{here}.o.hook_out", result.sum(dim=-2)))
 
 
 def _rotate(x: Tensor, positions: Tensor) -> Tensor:
