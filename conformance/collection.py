@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +63,20 @@ class Family(pytest.Module):
         """One item per case."""
         for case in self.cases:
             check = case.requirement.check.__name__
-            signature = _takes_snapshot if "snapshot" in case.requirement.parameters else _takes_nothing
+            signature = self._signature(case.requirement.parameters)
             item = CaseItem.from_parent(self, name=f"{check}[{case.parameters}]", callobj=signature)
             item.case, item.judging = case, self.judging
             for mark in (case.requirement.family, case.requirement.level.lower()):
                 item.add_marker(mark)
             yield item
+
+    def _signature(self, parameters: Container[str]) -> Callable[..., None]:
+        """A function that asks pytest for the fixtures behind what a check is lent."""
+        if "snapshot" in parameters:
+            return lambda snapshot: None
+        if "stopwatch" in parameters and self.config.pluginmanager.hasplugin("benchmark"):
+            return lambda benchmark: None
+        return lambda: None
 
 
 class CaseItem(pytest.Function):
@@ -81,12 +89,9 @@ class CaseItem(pytest.Function):
 
     def runtest(self) -> None:
         """Judge the case and say so in pytest's words."""
-        from .judge import Tools
-        from .snapshots import reader
-
-        lent = self.funcargs.get("snapshot")
+        tools = _lent(self.funcargs)
         started = time.perf_counter()
-        self.outcome = self.judging(self.case, Tools(snapshot=reader(lent) if lent is not None else None))
+        self.outcome = self.judging(self.case, tools)
         self.seconds = time.perf_counter() - started
         _tell(self.outcome)
 
@@ -107,12 +112,18 @@ class CaseItem(pytest.Function):
         return "\n".join([*lines, "", self.case.requirement.sentence])
 
 
-def _takes_nothing() -> None:
-    """Stands for checks that need no fixture; a case is run by its item."""
+def _lent(fixtures: Mapping[str, Any]) -> Tools:
+    """Tools made of the fixtures that an item got."""
+    from .judge import Tools
+    from .snapshots import reader
+    from .timing import recorded
 
-
-def _takes_snapshot(snapshot: Any) -> None:
-    """Stands for checks that compare with committed snapshots, so that pytest lends them syrupy's fixture."""
+    snapshot, benchmark = fixtures.get("snapshot"), fixtures.get("benchmark")
+    return Tools(
+        snapshot=None if snapshot is None else reader(snapshot),
+        # Under xdist pytest-benchmark is off, and the pairs are timed directly.
+        stopwatch=recorded(benchmark) if benchmark is not None and benchmark.enabled else None,
+    )
 
 
 def _tell(outcome: Outcome) -> None:

@@ -29,9 +29,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What only a pytest item can lend to a check: the reader of committed snapshots."""
+    """What only a pytest item can lend to a check: the committed snapshots, and a stopwatch that keeps records."""
 
     snapshot: Callable[..., Any] | None = None
+    stopwatch: Callable[..., Any] | None = None
 
 
 @dataclass
@@ -75,7 +76,8 @@ class Judge:
         return replace(outcome, unproven=unproven, facts=evidence.facts, measurements=evidence.measurements)
 
     def _findings(self, required: Requirement, layout: str | None, evidence: Evidence, tools: Tools) -> list[Finding]:
-        offered: dict[str, Any] = {"boot": self.boot, "evidence": evidence, "snapshot": tools.snapshot}
+        offered: dict[str, Any] = {"boot": self.boot, "evidence": evidence}
+        offered |= {"snapshot": tools.snapshot, "stopwatch": tools.stopwatch}
         if layout is not None:
             offered["pair"] = self.boot.pairs[layout]
         before = dict(self.boot.forwards)

@@ -35,8 +35,8 @@ def start(config: pytest.Config) -> None:
             option("adapter"),
             checkpoint_name=option("checkpoint"),
             trust=option("trust_remote_code"),
-            report=option("conform_report"),
             # Workers start while the controller may be writing; only it looks at files.
+            report=None if worker else option("conform_report"),
             deviations=None if worker else option("write_deviations"),
             complete=option("complete"),
         )
@@ -48,6 +48,8 @@ def start(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{family}: requirements of the family {family}")
     for level in Level:
         config.addinivalue_line("markers", f"{level.lower()}: requirements of level {level}")
+    # Its table would come between a reader and the verdict; --benchmark-json and -v still show it.
+    config.option.benchmark_quiet = True
     ids = _take_ids(config)
     _share_snapshot_folders(request)
     config.pluginmanager.register(Run(request, ids), "conformance-run")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -22,6 +23,9 @@ STAGES = (25, 50, 100)
 
 MARGIN = 0.03
 """A ratio counts as over the ceiling early only when the interval's lower end lies this far above it."""
+
+WARM_UP = 5
+"""Calls of either side before anything is timed."""
 
 Z = 2.326
 """Two-sided 98 % interval."""
@@ -38,16 +42,58 @@ class Ratio:
     over: bool
 
 
-def paired_ratio(subject: Callable[[], object], reference: Callable[[], object], ceiling: float) -> Ratio:
-    """Time `subject` against `reference` until it is clear whether the ratio lies under `ceiling`."""
+Call = Callable[[], object]
+Measure = Callable[[Call, Call, int], list[float]]
+"""`measure(subject, reference, count)`: log ratios of so many pairs."""
+
+
+def paired_ratio(subject: Call, reference: Call, ceiling: float, first: Measure | None = None) -> Ratio:
+    """Time `subject` against `reference` until it is clear whether the ratio lies under `ceiling`.
+
+    `first` measures the first stage, for instance by way of pytest-benchmark; by default all is timed directly.
+    """
     with _quiet():
-        for _ in range(5):
+        for _ in range(WARM_UP):
             subject(), reference()
         logs: list[float] = []
-        while True:
-            logs.append(_pair(subject, reference, swapped=len(logs) % 2 == 1))
-            if len(logs) in STAGES and (ratio := judge(logs, ceiling)) is not None:
+        for stage in STAGES:
+            measure = first if first is not None and not logs else pairs
+            logs += measure(subject, reference, stage - len(logs))
+            if (ratio := judge(logs, ceiling)) is not None:
                 return ratio
+    raise AssertionError("the last stage decides")
+
+
+def pairs(subject: Call, reference: Call, count: int) -> list[float]:
+    """Log ratios of pairs timed directly, every other pair with the reference first."""
+    return [_pair(subject, reference, swapped=index % 2 == 1) for index in range(count)]
+
+
+def recorded(benchmark: Any) -> Measure:
+    """Pairs by way of pytest-benchmark's fixture: the subject in its data, the reference in its `extra_info`."""
+
+    def measure(subject: Call, reference: Call, count: int) -> list[float]:
+        seconds: list[float] = []
+
+        def time_reference() -> None:
+            start = perf_counter()
+            reference()
+            seconds.append(perf_counter() - start)
+
+        def before() -> None:
+            if len(seconds) % 2 == 0:
+                time_reference()
+
+        def after() -> None:
+            # In every other pair nothing was timed before the subject.
+            if len(seconds) < len(benchmark.stats.stats.data):
+                time_reference()
+
+        benchmark.pedantic(subject, setup=before, teardown=after, rounds=count)
+        benchmark.extra_info["reference_seconds"] = seconds
+        return [math.log(a / b) for a, b in zip(benchmark.stats.stats.data, seconds, strict=True)]
+
+    return measure
 
 
 def judge(logs: Sequence[float], ceiling: float) -> Ratio | None:

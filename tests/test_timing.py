@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -51,13 +52,26 @@ def test_an_open_case_waits_for_more_pairs() -> None:
 
 
 def test_pairs_alternate_their_order_and_share_the_warm_up() -> None:
-    from conformance.timing import STAGES, paired_ratio
+    from conformance.timing import STAGES, WARM_UP, paired_ratio
 
     calls: list[str] = []
-    ratio = paired_ratio(lambda: calls.append("s"), lambda: calls.append("r"), ceiling=1e9)
+    ratio = paired_ratio(lambda: calls.append("s"), lambda: calls.append("r"), 1e9)
     assert ratio.pairs == STAGES[0]
-    pairs = ["".join(calls[i : i + 2]) for i in range(10, len(calls), 2)]
+    pairs = ["".join(calls[i : i + 2]) for i in range(2 * WARM_UP, len(calls), 2)]
     assert pairs[:4] == ["sr", "rs", "sr", "rs"]
+
+
+def test_by_way_of_pytest_benchmark_the_pairs_are_the_same_and_both_sides_are_kept(benchmark: Any) -> None:
+    from conformance.timing import STAGES, WARM_UP, paired_ratio, recorded
+
+    if not benchmark.enabled:
+        pytest.skip("pytest-benchmark is off under xdist")
+    calls: list[str] = []
+    ratio = paired_ratio(lambda: calls.append("s"), lambda: calls.append("r"), 1e9, first=recorded(benchmark))
+    assert ratio.pairs == STAGES[0]
+    pairs = ["".join(calls[i : i + 2]) for i in range(2 * WARM_UP, 2 * (WARM_UP + STAGES[0]), 2)]
+    assert pairs == ["rs", "sr"] * (STAGES[0] // 2) + ["rs"]
+    assert len(benchmark.stats.stats.data) == len(benchmark.extra_info["reference_seconds"]) == STAGES[0]
 
 
 def test_the_process_is_left_as_it_was() -> None:
@@ -68,5 +82,5 @@ def test_the_process_is_left_as_it_was() -> None:
     from conformance.timing import paired_ratio
 
     threads = torch.get_num_threads()
-    paired_ratio(lambda: None, lambda: None, ceiling=1e9)
+    paired_ratio(lambda: None, lambda: None, 1e9)
     assert (torch.get_num_threads(), gc.isenabled()) == (threads, True)
