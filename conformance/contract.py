@@ -94,8 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
         lines = list(drift(root))
         print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
         return 1 if lines else 0
-    (root / "contract.lock").write_text(lock(), encoding="utf-8")
-    (root / "CONTRACT.md").write_text(page(), encoding="utf-8")
+    texts = {"contract.lock": lock(), "CONTRACT.md": page()}
+    for name, text in texts.items():
+        (root / name).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -1,0 +1,51 @@
+"""README and gate: what they promise is what happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_gate_runs_the_commands_of_the_readme_to_the_letter() -> None:
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = [block.strip() for block in blocks("sh")]
+    assert len(commands) == 2
+    assert [command for command in commands if command not in gate] == []
+
+
+def summary(text: str) -> list[str]:
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if "conformance of bd3lm" in line)
+    stop = next(i for i, line in enumerate(lines) if line.startswith("bd3lm on the miniature"))
+    return [line.rstrip() for line in lines[start : stop + 1]]
+
+
+def test_the_transcript_is_what_a_run_says(run: Callable) -> None:
+    (transcript,) = blocks("text")
+    assert summary(run("--adapter", "bd3lm", timed=True).text) == summary(transcript)
+
+
+def test_the_paths_that_the_readme_names_exist() -> None:
+    named = re.findall(r"`((?:conformance|fixtures|ci)/[\w./]*)`", README)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    modules = re.findall(r"`(\w+\.py)`", README)
+    assert [name for name in modules if not (ROOT / "conformance" / name).exists()] == []
+
+
+def test_every_exit_option_of_the_readme_is_one_of_the_plugin(run: Callable) -> None:
+    text = run("--help").text
+    options = set(re.findall(r"--[a-z][a-z-]+", README)) - {"--check"}
+    assert [option for option in sorted(options) if option not in text] == []
+
+
+def test_the_contract_is_mentioned_where_it_is_made() -> None:
+    assert "python -m conformance.contract" in README
