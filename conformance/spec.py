@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -52,8 +53,10 @@ class Size:
 
         try:
             return value(ast.parse(self.formula, mode="eval").body)
-        except SyntaxError:
+        except (SyntaxError, TypeError):
             raise ValueError(f"size {self.formula!r} is not a formula; write one like '2*n'") from None
+        except ZeroDivisionError:
+            raise ValueError(f"size {self.formula!r} divides by zero where {dict(sizes)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,13 @@ class Layout:
         """Tokens in the stream."""
         return sum(Size(span.length).of(sizes) for span in self.stream)
 
+    def formulas(self) -> Iterator[str]:
+        """Every length that the layout states."""
+        yield from (span.length for span in self.stream)
+        yield from self.returns or ()
+        if self.mask is not None:
+            yield from (self.mask.start, self.mask.stop)
+
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
@@ -138,7 +148,7 @@ class AdapterSpec:
     a size at which arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
 
     Raises:
-        ValueError: a layout twice, an unknown capability, a formula that cannot be read.
+        ValueError: a name that makes no id, a layout twice, an unknown capability, a formula that cannot be read.
     """
 
     name: str
@@ -164,12 +174,30 @@ class AdapterSpec:
         for name in self.capabilities:
             if name not in CAPABILITIES:
                 raise ValueError(f"spec {self.name!r}: unknown capability {name!r}{nearest(name, CAPABILITIES)}")
+            if not isinstance(self.capabilities[name], NotYet | Impossible):
+                raise ValueError(
+                    f"spec {self.name!r}: capability {name!r} is declined with NotYet(...) or Impossible(...)"
+                )
         names = [layout.name for layout in self.layouts]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"spec {self.name!r}: got layouts {names}, want at least one and each name once")
-        ones = dict.fromkeys(self.sizes, 1)
-        for formula in (*self.axes, *(span.length for layout in self.layouts for span in layout.stream)):
-            Size(formula).of(ones)
+        for name in (self.name, *names):
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(
+                    f"spec {self.name!r}: {name!r} becomes part of ids; use letters, digits and . _ - only"
+                )
+        self._check_formulas()
+
+    def _check_formulas(self) -> None:
+        # Far apart, so that no difference of sizes is zero by accident.
+        sizes = {name: 10 ** (place + 3) for place, name in enumerate(self.sizes)}
+        truths = (truth.formula for truth in self.truths.values() if isinstance(truth, Size))
+        mask = () if self.mask_token is None else (self.mask_token.formula,)
+        for formula in (*mask, *self.axes, *truths, *(f for layout in self.layouts for f in layout.formulas())):
+            try:
+                Size(formula).of(sizes)
+            except ValueError as error:
+                raise ValueError(f"spec {self.name!r}: {error}") from None
 
     def __str__(self) -> str:
         return self.name
@@ -194,7 +222,10 @@ class AdapterSpec:
         missing = [name for name in self.sizes.values() if name not in config]
         if missing:
             raise ValueError(f"config.json lacks {', '.join(missing)}, which {self.name} needs for its sizes")
-        return {size: int(config[name]) for size, name in self.sizes.items()}
+        for name in self.sizes.values():
+            if not isinstance(config[name], int):
+                raise ValueError(f"config.json says {name}: {config[name]!r}, want a whole number")
+        return {size: config[name] for size, name in self.sizes.items()}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -202,6 +233,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     listed = sorted(known)
     near = difflib.get_close_matches(name, listed, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(listed)}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """Kind and text of an error, short enough for the middle of a message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def places(pattern: str, layers: int) -> Iterator[str]:
