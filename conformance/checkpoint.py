@@ -11,21 +11,22 @@ import importlib
 import json
 import os
 import shutil
-import struct
 import sys
 import tempfile
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .spec import AdapterSpec
+from .spec import AdapterSpec, in_one_line
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
 RECIPE = "1"  # how fixture weights are drawn; raise it when `draw_weights` changes
 
 
@@ -49,19 +50,23 @@ def fixture_folder(name: str) -> Path:
     for root in fixture_roots():
         if (root / name / "config.json").exists():
             return (root / name).resolve()
+    if Path(name).is_absolute():
+        raise CheckpointError(f"fixture {name}: no config.json; the spec's `fixture` names the folder of one model")
     raise CheckpointError(f"no bundled fixture {name!r}; give an absolute path in the spec's `fixture`")
 
 
 def locate(text: str) -> Path:
     """The folder that `--checkpoint` names: a path, or REPO@REV out of the hub cache, without network."""
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(text))
+    if text and os.path.isdir(folder):
         return folder.resolve()
     repo, _, revision = text.partition("@")
-    if folder.exists():
+    if text and os.path.exists(folder):
         raise CheckpointError(f"--checkpoint {text}: is a file; name the folder that holds config.json")
     if text.startswith((".", "/", "~")) or repo.count("/") != 1:
-        raise CheckpointError(f"--checkpoint {text}: no such folder; name one, or a hub repository as OWNER/NAME@REV")
+        raise CheckpointError(
+            f"--checkpoint {text or repr(text)}: no such folder; name one, or a hub repository as OWNER/NAME@REV"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -74,55 +79,80 @@ def locate(text: str) -> Path:
 
 
 def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
-    """config.json with the spec's overrides; CheckpointError unless it is of the spec's architecture."""
+    """config.json with the spec's overrides; runs nothing.
+
+    Raises:
+        CheckpointError: it cannot be read, is of another architecture, lacks a size, or names no code of the folder.
+    """
     path = folder / "config.json"
-    if not path.exists():
+    if not path.is_file():
         raise CheckpointError(f"{folder}: no config.json; name the folder of one checkpoint")
+    config = _json_object(path)
+    found = config.get("architectures")
+    if not isinstance(found, list) or spec.architecture not in found:
+        raise CheckpointError(
+            f"{path}: architectures is {found!r}, {spec.name} is for {spec.architecture}; name another adapter or model"
+        )
+    auto_map = config.get("auto_map")
+    for auto in ("AutoConfig", spec.auto_class):
+        named = auto_map.get(auto) if isinstance(auto_map, dict) else None
+        file = f"{str(named).rpartition('.')[0]}.py"
+        if not isinstance(named, str) or not (folder / file).is_file():
+            raise CheckpointError(
+                f"{path}: auto_map names {named!r} for {auto}; want FILE.CLASS of a Python file in that folder"
+            )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
-    found = config.get("architectures") or ["none"]
-    if spec.architecture not in found:
-        raise CheckpointError(f"{path}: architecture {found[0]}, but {spec.name} is for {spec.architecture}")
-    if spec.auto_class not in config.get("auto_map", {}):
-        raise CheckpointError(f"{path}: auto_map has no {spec.auto_class}; it must name the remote class")
+        spec.resolve({**config, **spec.overrides})
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}; take the config.json that came with the weights") from None
     return {**config, **spec.overrides}
 
 
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}; fetch it again") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: holds a JSON {type(found).__name__}, want an object; fetch it again")
+    return found
+
+
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, every one present and as long as its header promises."""
+    """The safetensors files of a checkpoint, those that transformers would read, every one present."""
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
     index = folder / INDEX
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = [WEIGHTS]
-    for name in names:
-        if not (folder / name).exists():
-            raise CheckpointError(f"{folder}: no weights ({name} is missing); only safetensors files are read")
-    return [folder / name for name in names]
+    if not index.exists():
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        if pickles:
+            raise CheckpointError(
+                f"{folder}: weights only as {pickles[0]}, a pickle, which can run code; convert them to {WEIGHTS}"
+            )
+        raise CheckpointError(f"{folder}: no weights; want {WEIGHTS}, or shards with {INDEX}")
+    shards = _json_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise CheckpointError(f"{index}: has no weight_map from tensors to files; fetch it again")
+    for name in sorted(set(shards.values())):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing, which {INDEX} names; fetch it")
+    return [folder / name for name in sorted(set(shards.values()))]
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors, read from the headers alone; CheckpointError when a file is cut short."""
+    from safetensors import SafetensorError, safe_open
+
     found: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            header_end = 8 + length
-            try:
-                header = json.loads(file.read(length)) if header_end <= size else None
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                header = None
-        if header is None:
-            raise CheckpointError(f"{path}: truncated or no safetensors file ({size} bytes); fetch it again")
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        wanted = header_end + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        if size != wanted:
-            raise CheckpointError(f"{path}: truncated, {size} bytes of {wanted}; fetch it again")
-        found |= {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+        try:
+            with safe_open(path, framework="np") as file:
+                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            size = path.stat().st_size
+            raise CheckpointError(
+                f"{path}: truncated or no safetensors file ({size} bytes: {error}); fetch it again"
+            ) from None
     return found
 
 
@@ -130,18 +160,28 @@ def check_weights(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) ->
     """Compare the file's names and shapes with the remote class; executes the folder's code.
 
     Raises:
-        CheckpointError: names the first tensor that is missing, left over or of another shape.
+        CheckpointError: the code fails, or names the first tensor that is missing, left over or of another shape.
     """
     import torch
 
-    with torch.device("meta"):
-        wanted = {name: tuple(t.shape) for name, t in construct(folder, spec, config).state_dict().items()}
+    try:
+        # transformers constructs on the meta device too, so code that cannot do it would not load anyway.
+        with torch.device("meta"):
+            wanted = {name: tuple(t.shape) for name, t in construct(folder, spec, config).state_dict().items()}
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder}: its code does not build a model: {in_one_line(error)}; mend it, or install what it imports"
+        ) from None
     found = shapes(folder)
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
-            raise CheckpointError(f"{folder}: the weights lack {name}, which {spec.architecture} wants {wanted[name]}")
+            raise CheckpointError(
+                f"{folder}: the weights lack {name}, {wanted[name]} in {spec.architecture}; are they of one model?"
+            )
         if name not in wanted:
-            raise CheckpointError(f"{folder}: the weights hold {name}, which {spec.architecture} does not have")
+            raise CheckpointError(
+                f"{folder}: the weights hold {name}, which {spec.architecture} does not have; are they of one model?"
+            )
         if wanted[name] != found[name]:
             raise CheckpointError(
                 f"{folder}: {name} has shape {found[name]}, the config asks for {wanted[name]}; are they of one model?"
@@ -155,12 +195,23 @@ def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> tor
         module = types.ModuleType(package)
         module.__path__ = [str(folder)]
         sys.modules[package] = module
-    config_class, model_class = (
-        getattr(importlib.import_module(f"{package}.{file}"), name)
-        for file, _, name in (config["auto_map"][auto].rpartition(".") for auto in ("AutoConfig", spec.auto_class))
-    )
+    with _no_bytecode():
+        config_class, model_class = (
+            getattr(importlib.import_module(f"{package}.{file}"), name)
+            for file, _, name in (config["auto_map"][auto].rpartition(".") for auto in ("AutoConfig", spec.auto_class))
+        )
     model: torch.nn.Module = model_class(config_class.from_dict(dict(config)))
     return model.eval()
+
+
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Import without leaving `__pycache__` in a folder that is not ours."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def content_key(folder: Path) -> str:
