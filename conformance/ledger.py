@@ -123,11 +123,13 @@ def read(path: Path, known: Mapping[str, Requirement], spec: AdapterSpec) -> lis
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LedgerError(f"ledger {path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise LedgerError(f"ledger {path}: cannot be read: {error.strerror}") from None
     stray = sorted(set(table) - {"deviation"})
     if stray:
         raise LedgerError(f"ledger {path}: unknown table {stray[0]!r}; entries are written as [[deviation]]")
     raw = table.get("deviation", [])
-    if not isinstance(raw, list):
+    if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
         raise LedgerError(f"ledger {path}: write [[deviation]] with two brackets, one table per entry")
     return [_entry(f"ledger {path}, entry {number}", item, known, spec) for number, item in enumerate(raw, 1)]
 
@@ -138,15 +140,18 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
             raise LedgerError(f"{where}: unknown field {name!r}{nearest(name, FIELDS)}")
     for name in NEEDED:
         if not isinstance(item.get(name), str) or not item[name].strip():
-            raise LedgerError(f"{where}: field {name!r} is missing or empty; every entry says {', '.join(NEEDED)}")
+            got = repr(item[name]) if name in item else "missing"
+            raise LedgerError(f"{where}: field {name!r} is {got}; every entry says {', '.join(NEEDED)}, as text")
     if item["because"].strip().upper().startswith("TODO"):
         raise LedgerError(f"{where}: because = {item['because']!r} is no reason; say in one sentence why it deviates")
+    if not isinstance(item.get("issue", ""), str):
+        raise LedgerError(f"{where}: issue is a string, got {item['issue']!r}; write the address of the issue")
     if item["requirement"] not in known:
         raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{nearest(item['requirement'], known)}")
     for name in ("layouts", "versions"):
         value = item.get(name, [])
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-            raise LedgerError(f"{where}: {name} is a list of strings, got {value!r}")
+            raise LedgerError(f'{where}: {name} is a list of strings, got {value!r}; write ["..."]')
     layouts, names = item.get("layouts", []), [layout.name for layout in spec.layouts]
     for layout in layouts:
         if layout not in names:

@@ -39,5 +39,5 @@ def pytest_configure(config: pytest.Config) -> None:
         start(config)
         return
     for name in ("checkpoint", "trust_remote_code", "conform_report", "complete", "write_deviations"):
-        if config.getoption(name):
+        if config.getoption(name) not in (None, False):
             raise pytest.UsageError(f"--{name.replace('_', '-')} needs an adapter to judge; add --adapter NAME")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,15 +88,19 @@ def make(
     except (adapters.UnknownAdapter, ledger.LedgerError, checkpoint.CheckpointError) as error:
         raise RequestError(str(error)) from None
     if len(sources) < len(specs):
-        twice = [spec.name for spec in specs]
-        raise RequestError(f"--adapter: two specs share a name, got {', '.join(twice)}; give each a name of its own")
+        named = [spec.name for spec in specs]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        raise RequestError(f"--adapter: two specs share the name {', '.join(twice)}; give each a name of its own")
+    written = _writable("--conform-report", report), _writable("--write-deviations", deviations, fresh=True)
+    if None not in written and written[0] == written[1]:
+        raise RequestError(f"--conform-report and --write-deviations both name {deviations}; name two files")
     return Request(
         specs=specs,
         sources=sources,
         ledgers=ledgers,
         registry=registry,
-        report=_writable("--conform-report", report),
-        deviations=_writable("--write-deviations", deviations, fresh=True),
+        report=written[0],
+        deviations=written[1],
         complete=complete,
     )
 
@@ -109,7 +114,8 @@ def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> So
             raise RequestError(
                 f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it"
             )
-        return Source(fixture, label=f"miniature {spec.fixture}", trusted=True, miniature=True)
+        checkpoint.read_config(fixture, spec)
+        return Source(fixture, label=f"miniature {fixture.name}", trusted=True, miniature=True)
     if not alone:
         raise RequestError("--checkpoint is one model, so it goes with one adapter; name it with --adapter")
     folder = checkpoint.locate(name)
@@ -118,20 +124,27 @@ def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> So
     if not trust:
         raise RequestError(f"--checkpoint {name}: holds code of its own; add --trust-remote-code to run it")
     checkpoint.check_weights(folder, spec, config)
-    return Source(folder, label=name, trusted=True, miniature=False)
+    # A path differs from host to host, and a report may not.
+    label = folder.name if os.path.isdir(os.path.expanduser(name)) else name
+    return Source(folder, label=f"checkpoint {label}", trusted=True, miniature=False)
 
 
 def _writable(option: str, text: str | None, *, fresh: bool = False) -> Path | None:
     """The path, once it is known that a file can be put there."""
     if text is None:
         return None
-    path = Path(text).expanduser().absolute()
-    if path.is_dir():
-        raise RequestError(f"{option} {text}: is a folder; name a file in it")
-    if fresh and path.exists():
+    path = Path(os.path.expanduser(text)).absolute()
+    if os.path.isdir(path):
+        raise RequestError(f"{option} {text or repr(text)}: is a folder; name a file in it")
+    if fresh and os.path.exists(path):
         raise RequestError(f"{option} {text}: exists and may hold reasons that someone wrote; name a new file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise RequestError(f"{option} {text}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise RequestError(f"{option} {text}: cannot write into {path.parent}; name another folder")
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A report is renamed into its place, which would put a file where a device was.
+        raise RequestError(f"{option} {text}: is no regular file; name one")
+    try:
+        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-").close()
+    except OSError as error:
+        raise RequestError(f"{option} {text}: cannot write there: {error.strerror}; name another place") from None
     return path

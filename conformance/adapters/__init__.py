@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
+import sys
+from dataclasses import fields
 from importlib.metadata import entry_points
 
-from ..spec import AdapterSpec
+from .. import spec
+from ..spec import AdapterSpec, in_one_line, nearest
 
 GROUP = "conformance.adapters"
 
@@ -36,30 +40,43 @@ def resolve(requested: list[str]) -> list[AdapterSpec]:
 def _resolve(name: str) -> AdapterSpec:
     if ":" in name:
         return _imported(name, name)
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            return _imported(name, point.value)
+    paths = sorted({point.value for point in entry_points(group=GROUP, name=name)})
+    if len(paths) > 1:
+        raise UnknownAdapter(f"--adapter {name}: installed more than once; say which of {', '.join(paths)}")
+    if paths:
+        return _imported(name, paths[0])
     near = difflib.get_close_matches(name, names(), n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise UnknownAdapter(f"--adapter: unknown adapter {name!r}{hint} (known: {', '.join(names())}, or module:SPEC)")
 
 
 def _imported(asked: str, path: str) -> AdapterSpec:
-    module, _, attribute = path.partition(":")
+    name, _, attribute = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UnknownAdapter(
             f"--adapter {asked}: no module {error.name!r}; is it installed, or on PYTHONPATH?"
         ) from None
+    except (Exception, SystemExit) as error:
+        raise UnknownAdapter(
+            f"--adapter {asked}: importing {name!r} raised {in_one_line(error)}{_meant(error)}"
+        ) from None
+    try:
+        found = getattr(module, attribute)
     except AttributeError:
-        raise UnknownAdapter(
-            f"--adapter {asked}: module {module!r} has no {attribute!r}; name its AdapterSpec"
-        ) from None
-    except Exception as error:
-        raise UnknownAdapter(
-            f"--adapter {asked}: importing {module!r} raised {type(error).__name__}: {error}"
-        ) from None
+        raise UnknownAdapter(f"--adapter {asked}: module {name!r} has no {attribute!r}; name its AdapterSpec") from None
     if not isinstance(found, AdapterSpec):
         raise UnknownAdapter(f"--adapter {asked}: {attribute!r} is a {type(found).__name__}, want an AdapterSpec")
+    if found.module not in sys.modules:
+        raise UnknownAdapter(
+            f"--adapter {asked}: its spec says module {found.module!r}, which is none; write module=__name__"
+        )
     return found
+
+
+def _meant(error: BaseException) -> str:
+    """The field that was probably meant, when a class of `spec` was called with one that it does not have."""
+    misspelt = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    kind = getattr(spec, misspelt[1], None) if misspelt else None
+    return nearest(misspelt[2], [field.name for field in fields(kind)]) if misspelt and kind else ""
