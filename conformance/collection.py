@@ -39,15 +39,14 @@ class Suite(pytest.Collector):
     judging: Judging
 
     def collect(self) -> Iterator[pytest.Collector]:
-        """Families that were not switched off with `-p no:`."""
+        """Every family; those that were switched off are deselected later, so that syrupy keeps their files."""
         for family in FAMILIES:
             name = module_of(family)
-            if not self.config.pluginmanager.is_blocked(name):
-                path = Path(importlib.import_module(name).__file__ or name)
-                node = Family.from_parent(self, path=path, name=family, nodeid=f"conformance.{family}")
-                node.cases = [case for case in self.cases if case.requirement.family == family]
-                node.judging = self.judging
-                yield node
+            path = Path(importlib.import_module(name).__file__ or name)
+            node = Family.from_parent(self, path=path, name=family, nodeid=f"conformance.{family}")
+            node.cases = [case for case in self.cases if case.requirement.family == family]
+            node.judging = self.judging
+            yield node
 
 
 class Family(pytest.Module):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import warnings
 from collections.abc import Generator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +23,11 @@ if TYPE_CHECKING:
     from .judge import Judge, Tools
     from .spec import AdapterSpec
 
-ID_PREFIX = "conformance."
+NODE = re.compile(rf"[./]*(?P<id>conformance\.({'|'.join(FAMILIES)})(::.*)?)")
+"""A case's node id, as pytest prints it in any folder."""
+
+SETTLED = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED}
+"""Exit statuses of a session whose collection ended well."""
 
 
 def start(config: pytest.Config) -> None:
@@ -46,11 +53,13 @@ def start(config: pytest.Config) -> None:
     for family in FAMILIES:
         config.pluginmanager.import_plugin(module_of(family))
         config.addinivalue_line("markers", f"{family}: requirements of the family {family}")
+    if all(config.pluginmanager.is_blocked(module_of(family)) for family in FAMILIES):
+        raise pytest.UsageError("--adapter: every family of checks is switched off with -p no:; leave one on")
     for level in Level:
         config.addinivalue_line("markers", f"{level.lower()}: requirements of level {level}")
     # Its table would come between a reader and the verdict; --benchmark-json and -v still show it.
     config.option.benchmark_quiet = True
-    ids = _take_ids(config)
+    ids = _take_ids(config, request)
     _share_snapshot_folders(request)
     config.pluginmanager.register(Run(request, ids), "conformance-run")
     if config.pluginmanager.hasplugin("xdist"):
@@ -63,14 +72,20 @@ GIVEN = "conformance-request"
 """Name under which `verify` hands a request over instead of a command line."""
 
 
-def _take_ids(config: pytest.Config) -> list[str]:
+def _take_ids(config: pytest.Config, request: Request) -> list[str]:
     """Node ids of cases among the arguments, taken out, because no file stands behind them.
 
     Without other arguments nothing else is collected: `--adapter` alone judges adapters, from any folder.
     """
-    ids = [name[name.index(ID_PREFIX) :] for name in config.args if name.lstrip("./").startswith(ID_PREFIX)]
-    rest = [name for name in config.args if not name.lstrip("./").startswith(ID_PREFIX)]
+    ids = [found["id"] for found in map(NODE.fullmatch, config.args) if found]
+    rest = [name for name in config.args if not NODE.fullmatch(name)]
     config.args[:] = rest if config.args_source is pytest.Config.ArgsSource.ARGS else []
+    nodes = [case.node for case in request.cases()]
+    for id in ids:
+        if not any(node.startswith(id) for node in nodes):
+            near = difflib.get_close_matches(id, nodes, n=1, cutoff=0.8)
+            hint = f"did you mean {near[0]}?" if near else "list the cases with --collect-only -q"
+            raise pytest.UsageError(f"{id}: no such case; {hint}")
     return ids
 
 
@@ -108,11 +123,12 @@ class Run:
 
     @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
     def pytest_select_ids(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep the cases whose ids, or the start of whose ids, were given."""
-        if not self.ids:
-            return
-        out = [i for i in items if isinstance(i, CaseItem) and not str(i.nodeid).startswith(tuple(self.ids))]
-        config.hook.pytest_deselected(items=out)
+        """Leave out families that `-p no:` names and, where ids or the start of ids were given, all other cases."""
+        off = {family for family in FAMILIES if config.pluginmanager.is_blocked(module_of(family))}
+        ids = tuple(self.ids) or ("",)
+        cases = [item for item in items if isinstance(item, CaseItem)]
+        out = {i for i in cases if i.case.requirement.family in off or not i.case.node.startswith(ids)}
+        config.hook.pytest_deselected(items=list(out))
         items[:] = [item for item in items if item not in out]
 
     def judge(self, case: Case, tools: Tools) -> Outcome:
@@ -169,6 +185,8 @@ class Books:
         self.selected: set[str] | None = None
         self.told: dict[str, dict[str, Any]] = {}
         self.document: dict[str, Any] = {}
+        self.written: list[Path] = []
+        self.unwritten: list[str] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Without workers: what is left after everything deselected."""
@@ -200,24 +218,35 @@ class Books:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Settle the exit status and write what was asked for."""
-        if self.config.option.collectonly or not self.selected:
+        if self.config.option.collectonly or not (self.selected or session.exitstatus in SETTLED):
             return
         self.document = document.build(self.request, self.expected, self.told, self.state)
+        if self.request.report is not None:
+            self._write(self.request.report, document.text_of(self.document))
+        if self.request.deviations is not None:
+            self._write(self.request.deviations, document.deviations(self.document))
         if session.exitstatus == pytest.ExitCode.OK and self._red():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self.request.report is not None:
-            document.write(self.request.report, self.document)
-        if self.request.deviations is not None:
-            document.write_text(self.request.deviations, document.deviations(self.document))
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            document.write_text(path, text)
+            self.written.append(path)
+        except OSError as error:
+            self.unwritten.append(f"ERROR: {path}: not written, what stood there still does: {error.strerror}")
 
     def _red(self) -> bool:
-        return self.state == "INCOMPLETE" or (self.state == "PARTIAL" and self.request.complete)
+        """What pytest itself does not count as a failure, but a judge must."""
+        unmet = any(told["outcome"]["verdict"] not in document.MET for told in self.told.values())
+        narrowed = self.state == "PARTIAL" and self.request.complete
+        return self.state == "INCOMPLETE" or narrowed or unmet or bool(self.unwritten)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The verdict, on one screen."""
         if self.document:
-            written = [path for path in (self.request.report, self.request.deviations) if path is not None]
-            terminal.show(terminalreporter, self.document, written)
+            terminal.show(terminalreporter, self.document, self.written)
+        for line in self.unwritten:
+            terminalreporter.line(line, red=True)
 
 
 class ByAdapter:

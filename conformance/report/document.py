@@ -90,7 +90,7 @@ def _summary(results: Sequence[Mapping[str, Any]], state: str) -> dict[str, Any]
     deviating = sum(Verdict.DEVIATION in found for found in by_requirement.values())
     must = counts[str(Level.MUST)]
     errors = any(Verdict.ERROR in found for found in by_requirement.values())
-    conforms = must["met"] == must["of"] and not errors
+    conforms = 0 < must["met"] == must["of"] and not errors
     return {
         "conforms": conforms if state == "COMPLETE" else None,
         "levels": counts,
@@ -132,9 +132,9 @@ def validate(document: Document) -> None:
     jsonschema.validate(document, json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
-def write(path: Path, document: Document) -> None:
-    """Write the document whole or not at all."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+def text_of(document: Document) -> str:
+    """The document as it stands in a file."""
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
