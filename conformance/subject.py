@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,17 @@ SEED = 20260101
 
 class SubjectRaised(Exception):
     """The bridge raised where a check expected it to run; the suite turns it into a finding."""
+
+
+@contextmanager
+def blamed_on_subject() -> Iterator[None]:
+    """Turn whatever is raised inside into SubjectRaised."""
+    try:
+        yield
+    except SubjectRaised:
+        raise
+    except Exception as error:
+        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass
@@ -144,11 +156,8 @@ class Pair:
         """`run` on this layout's inputs the way a user calls a bridge: tokens first, the rest by name."""
         self.boot.forwards["subject"] += 1
         arguments = dict(self.inputs if inputs is None else inputs)
-        try:
-            with torch.no_grad():
-                return run(arguments.pop("input_ids"), **arguments, **extra)
-        except Exception as error:
-            raise SubjectRaised(f"{type(error).__name__}: {error}") from error
+        with blamed_on_subject(), torch.no_grad():
+            return run(arguments.pop("input_ids"), **arguments, **extra)
 
     def reference_logits(self, inputs: Mapping[str, Any] | None = None) -> Tensor:
         """Logits of the reference."""
@@ -170,7 +179,8 @@ class Pair:
     @cached_property
     def observed(self) -> taps.Recording:
         """The subject with an observer at every hook."""
-        return taps.record_bridge(self.call, self.boot.bridge, self.names)
+        with blamed_on_subject():
+            return taps.record_bridge(self.call, self.boot.bridge, self.names)
 
     @cached_property
     def reference(self) -> taps.Recording:
@@ -194,13 +204,13 @@ class Pair:
         return taps.record_oracle(self.boot.oracle, self.boot.params, self.boot.config, self.inputs, dtype)
 
     def want(self, name: str) -> Tensor | None:
-        """What the tap should hold: the reference at a module boundary, else the oracle, else its target's value."""
+        """What the tap should hold: the reference at a module boundary, else the oracle.
+
+        What an alias stands for is never read off the bridge, which could point it anywhere.
+        """
         if name in self.reference.taps:
             return self.reference.joined(name)
-        if name in self.exact.taps:
-            return self.exact.joined(name)
-        target = self.boot.bridge.hook_dict[name].name if name in self.boot.bridge.hook_dict else name
-        return self.want(target) if target != name else None
+        return self.exact.joined(name) if name in self.exact.taps else None
 
     def allowed(self, name: str) -> float:
         """The budget at a tap: a multiple of its noise floor, fp32 against the oracle's fp64, and of an ULP."""
@@ -261,4 +271,5 @@ class Pair:
 
     def edited(self, names: Iterable[str], edit: taps.Edit, inputs: Mapping[str, Any] | None = None) -> Tensor:
         """Logits of the subject while `edit` stands at the given hooks."""
-        return taps.run_hooked(lambda: self.call(inputs), self.boot.bridge, names, edit)
+        with blamed_on_subject():
+            return taps.run_hooked(lambda: self.call(inputs), self.boot.bridge, names, edit)

@@ -33,9 +33,13 @@ class Recording:
             self.strange[name] = type(value).__name__
 
     def joined(self, name: str) -> Tensor:
-        """All calls of one tap as one tensor, joined on the position axis in call order."""
+        """All calls of one tap as one tensor, joined on the position axis in call order.
+
+        Calls of different shapes are not parts of one stream; the last one then stands for all.
+        """
         calls = self.taps[name]
-        return calls[0] if len(calls) == 1 else torch.cat(calls, dim=1)
+        across = {(*call.shape[:1], *call.shape[2:]) for call in calls}
+        return torch.cat(calls, dim=1) if len(calls) > 1 == len(across) and calls[0].ndim > 1 else calls[-1]
 
 
 def canonical_names(bridge: Any) -> list[str]:

@@ -36,7 +36,7 @@ def forward(params: Mapping[str, Tensor], config: Mapping[str, Any], inputs: Map
 
     index = torch.arange(ids.shape[1])
     positions = index % n if two_halves else index
-    x = tap("embed.hook_out", embedding[tap("embed.hook_in", ids)])
+    x = tap("hook_embed", tap("embed.hook_out", embedding[tap("embed.hook_in", ids)]))
     conditioning = _conditioning(params, config, inputs, tap) if config["adaln"] else None
     mask = _additive_mask(index, config, sampling, embedding.dtype)
 
@@ -48,7 +48,7 @@ def forward(params: Mapping[str, Tensor], config: Mapping[str, Any], inputs: Map
         chunks = _linear(params, "backbone.output_layer.adaLN_modulation", conditioning, "ln_final.adaln", tap)
         shift, scale = (chunk[:, None] for chunk in chunks.chunk(2, dim=-1))
         x = x * (1 + tap("ln_final.hook_adaln_scale", scale)) + tap("ln_final.hook_adaln_shift", shift)
-    logits = _linear(params, "backbone.output_layer.linear", x, "unembed", tap)
+    logits = tap("hook_unembed", _linear(params, "backbone.output_layer.linear", x, "unembed", tap))
     return logits[:, :n] if two_halves else logits
 
 
@@ -65,7 +65,8 @@ def _conditioning(
     angle = tap("hook_timestep", sigma)[:, None] * omega
     table = tap("hook_sinusoid", torch.cat((angle.cos(), angle.sin()), dim=-1))
     hidden = _linear(params, "backbone.sigma_map.mlp.0", tap("sigma_map.hook_in", table), "sigma_map.in", tap)
-    out = _linear(params, "backbone.sigma_map.mlp.2", silu(hidden), "sigma_map.out", tap)
+    hidden = tap("sigma_map.hook_post", silu(tap("sigma_map.hook_pre", hidden)))
+    out = _linear(params, "backbone.sigma_map.mlp.2", hidden, "sigma_map.out", tap)
     return tap("hook_conditioning", silu(tap("sigma_map.hook_out", out)))
 
 
@@ -92,7 +93,7 @@ def _block(
 ) -> Tensor:
     """One DDiT block on the residual stream `batch pos d_model`."""
     here, there = f"blocks.{layer}", f"backbone.blocks.{layer}"
-    x = tap(f"{here}.hook_in", x)
+    x = tap(f"{here}.hook_resid_pre", tap(f"{here}.hook_in", x))
     if conditioning is None:
         zero, one = x.new_zeros(()), x.new_ones(())
         chunks = dict(zip(CHUNKS, (zero, zero, one, zero, zero, one), strict=True))
@@ -105,13 +106,16 @@ def _block(
     modulated = normed * (1 + chunks["scale_attn"]) + chunks["shift_attn"]
     branch = _attention(params, config["n_heads"], layer, modulated, positions, mask, tap)
     x = x + tap(f"{here}.hook_attn_out", chunks["gate_attn"] * branch)
+    x = tap(f"{here}.hook_resid_mid", x)
 
     normed = _norm(params[f"{there}.norm2.weight"], x, f"{here}.ln2", tap)
     modulated = normed * (1 + chunks["scale_mlp"]) + chunks["shift_mlp"]
     hidden = _linear(params, f"{there}.mlp.0", tap(f"{here}.mlp.hook_in", modulated), f"{here}.mlp.in", tap)
-    branch = _linear(params, f"{there}.mlp.2", gelu(hidden, approximate="tanh"), f"{here}.mlp.out", tap)
+    hidden = gelu(tap(f"{here}.mlp.hook_pre", hidden), approximate="tanh")
+    hidden = tap(f"{here}.mlp.hook_post", hidden)
+    branch = _linear(params, f"{there}.mlp.2", hidden, f"{here}.mlp.out", tap)
     x = x + tap(f"{here}.hook_mlp_out", chunks["gate_mlp"] * tap(f"{here}.mlp.hook_out", branch))
-    return tap(f"{here}.hook_out", x)
+    return tap(f"{here}.hook_out", tap(f"{here}.hook_resid_post", x))
 
 
 def _attention(
