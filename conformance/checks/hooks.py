@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..finding import Finding
 from ..requirement import MUST, SHOULD, requirement
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..judge import Evidence
     from ..subject import Boot, Pair
 
@@ -76,9 +79,9 @@ def fires(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
 @requirement("hooks/complete", level=MUST, needs=("hooks/pairing",))
 def complete(boot: Boot) -> Iterator[Finding]:
-    """Every component that the spec names MUST have its `hook_in` and `hook_out` in `hook_dict`.
+    """Every component that the spec names MUST have its `hook_in` and `hook_out` in `hook_dict`, and take hooks there.
 
-    A hook that was renamed or dropped breaks every notebook that uses it, without a word.
+    A hook that was renamed or dropped breaks every notebook that uses it; refusing it, however clearly, is no way out.
     """
     from ..taps import paired
 
@@ -86,6 +89,8 @@ def complete(boot: Boot) -> Iterator[Finding]:
         for hook in (f"{name}.hook_in", f"{name}.hook_out"):
             if hook not in boot.bridge.hook_dict:
                 yield Finding("missing", hook, got="no such hook", want="a hook at a point of the spec")
+            elif hook in boot.refused:
+                yield Finding("refused", hook, got=str(boot.refused[hook]), want="a hook at a point of the spec")
 
 
 @requirement("hooks/multiplicity", level=MUST, needs=("hooks/fires",))
@@ -130,36 +135,30 @@ def identity(pair: Pair) -> Iterator[Finding]:
 
 @requirement("hooks/edits-reach", level=MUST, needs=("hooks/fires",))
 def edits_reach(pair: Pair) -> Iterator[Finding]:
-    """What a hook returns MUST take the place of the tensor: editing any activation moves the logits.
+    """What a hook returns MUST take the place of the tensor, whole and once: an edit moves the logits as it should.
 
-    An edit that is discarded looks exactly like a component that does not matter.
+    An edit that is discarded looks like a component that does not matter; one that is halved, like one that
+    matters less. How far logits should move is what the oracle says for the same edit.
     """
-    import torch
+    from .. import edits
+    from ..compare import close
 
     live = [name for name in dict.fromkeys(pair.observed.order) if pair.observed.taps[name][0].is_floating_point()]
-    rows = 8
-    for start in range(0, len(live), rows):
-        group = live[start : start + rows]
-        row_of = {name: row for row, name in enumerate(group)}
-
-        def push(tensor: Any, hook: Any, row_of: dict[str, int] = row_of) -> Any:
-            # Each row of the batch tests one hook, so that a forward serves eight of them.
-            row, generator = row_of[hook.name], torch.Generator().manual_seed(row_of[hook.name])
-            edited = tensor.clone()
-            edited[row] += torch.randn(tensor.shape[1:], generator=generator) * (0.5 * tensor[row].std() + 0.1)
-            return edited
-
-        inputs = pair.batched(len(group))
-        before, after = pair.call(inputs), pair.edited(group, push, inputs)
-        moved = (after - before).abs().flatten(1).amax(dim=1)
-        for name, row in row_of.items():
-            if not moved[row] > 10 * pair.allowed("logits"):
-                yield Finding("edit-discarded", name, got=f"logits moved by {moved[row]:.1e}", want="other logits")
+    for effect in edits.effects(pair, live):
+        discarded = not effect.moved > 10 * pair.allowed("logits")
+        if effect.want is None:
+            if discarded:
+                yield Finding("edit-discarded", effect.name, got="the same logits", want="other logits")
+            continue
+        code = "edit-discarded" if discarded else "edit-changed"
+        for finding in close(effect.name, effect.got, effect.want, effect.allowed):
+            yield replace(finding, code=code)
 
 
 @requirement("hooks/residual-algebra", level=MUST, needs=("hooks/fires",))
 def residual_algebra(pair: Pair) -> Iterator[Finding]:
-    """In every layer `hook_resid_pre + hook_attn_out` MUST be `hook_resid_mid`, and adding `hook_mlp_out` the next.
+    """In every layer `hook_resid_pre + hook_attn_out` MUST be `hook_resid_mid`, that plus `hook_mlp_out` MUST be
+    `hook_resid_post`, and that the next `hook_resid_pre`.
 
     Direct logit attribution sums these terms; a term without its gate or scale attributes the wrong amount.
     """
@@ -169,7 +168,6 @@ def residual_algebra(pair: Pair) -> Iterator[Finding]:
         ("hook_resid_pre", "hook_attn_out", "hook_resid_mid"),
         ("hook_resid_mid", "hook_mlp_out", "hook_resid_post"),
     )
-    registry = pair.boot.bridge.hook_dict
     for layer in range(pair.boot.layers):
         for names in sums:
             before, branch, after = (f"blocks.{layer}.{name}" for name in names)
@@ -179,9 +177,15 @@ def residual_algebra(pair: Pair) -> Iterator[Finding]:
                     "missing", absent[0], got="no value in this forward", want="a term of the residual stream"
                 )
                 continue
-            value = {name: pair.observed.joined(registry[name].name) for name in (before, branch, after)}
-            added = value[after] - value[before]
-            yield from close(branch, value[branch], added, 2 * pair.allowed(after))
+            start, end = _value(pair, before), _value(pair, after)
+            if start.shape == end.shape:
+                yield from close(branch, _value(pair, branch), end - start, 2 * pair.allowed(after))
+            else:
+                yield from close(after, end, start, 0.0)
+    for layer in range(1, pair.boot.layers):
+        before, after = f"blocks.{layer - 1}.hook_resid_post", f"blocks.{layer}.hook_resid_pre"
+        if _seen(pair, before) and _seen(pair, after):
+            yield from close(after, _value(pair, after), _value(pair, before), pair.allowed(before))
 
 
 @requirement("hooks/standard-names", level=SHOULD, needs=("hooks/pairing",))
@@ -198,35 +202,58 @@ def standard_names(boot: Boot) -> Iterator[Finding]:
 
 @requirement("hooks/removal", level=MUST)
 def removal(pair: Pair) -> Iterator[Finding]:
-    """Hooks of `run_with_hooks`, `hooks()` and `run_with_cache` MUST be gone afterwards, also after an exception.
+    """Hooks of `run_with_hooks`, `hooks()` and `run_with_cache` MUST be gone afterwards, also after an exception, and
+    take no other hook with them.
 
-    A hook that stays behind edits the next experiment.
+    A hook that stays behind edits the next experiment; one that is torn down with them silently ends its own.
     """
     from ..subject import SubjectRaised
 
     bridge = pair.boot.bridge
-    name = pair.names[0]
-
-    def explode(tensor: Any, hook: Any) -> None:
-        raise RuntimeError("on purpose")
-
-    attempts: dict[str, Callable[[], object]] = {
-        "run_with_hooks": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, lambda tensor, hook: None)]),
-        "run_with_cache": lambda: pair.guarded(bridge.run_with_cache),
-        "run_with_hooks, raising": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, explode)]),
-        "hooks(), raising": lambda: pair.edited([name], explode),
-    }
-    before = _attached(bridge)
-    for label, attempt in attempts.items():
+    if not pair.names:
+        raise SubjectRaised("no hook can be attached anywhere")
+    for label, attempt in _attempts(pair).items():
+        bridge.add_hook(pair.names[0], _look)
+        before = _attached(bridge)
         try:
             attempt()
         except SubjectRaised as error:
             if "on purpose" not in str(error):
                 raise
-        left = [hook for hook, counts in _attached(bridge).items() if counts != before[hook]]
-        if left:
-            yield Finding("left-behind", left[0], got=f"a hook after {label}", want="none")
+        finally:
+            after = _attached(bridge)
             bridge.reset_hooks()
+        for name in [name for name in after if after[name] != before[name]][:1]:
+            if sum(after[name]) > sum(before[name]):
+                yield Finding("left-behind", name, got="a hook too many", want="none left", case=f"after {label}")
+            else:
+                yield Finding("torn-down", name, got="no hook", want="the user's own", case=f"after {label}")
+
+
+def _attempts(pair: Pair) -> dict[str, Callable[[], object]]:
+    """Every way to hang a hook for one run: forward, backward, and ending in an exception."""
+    bridge, name = pair.boot.bridge, pair.names[-1]
+
+    def explode(tensor: Any, hook: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    def context() -> None:
+        with bridge.hooks(fwd_hooks=[(name, _look)], bwd_hooks=[(name, _look)]):
+            pass
+
+    return {
+        "run_with_hooks": lambda: pair.guarded(
+            bridge.run_with_hooks, fwd_hooks=[(name, _look)], bwd_hooks=[(name, _look)]
+        ),
+        "run_with_hooks, raising": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(pair.names[0], explode)]),
+        "run_with_cache": lambda: pair.guarded(bridge.run_with_cache),
+        "hooks()": context,
+        "hooks(), raising": lambda: pair.edited(pair.names[:1], explode),
+    }
+
+
+def _look(tensor: Any, hook: Any) -> None:
+    """Hook that changes nothing."""
 
 
 def _attached(bridge: Any) -> dict[str, tuple[int, ...]]:
@@ -238,6 +265,10 @@ def _attached(bridge: Any) -> dict[str, tuple[int, ...]]:
 def _seen(pair: Pair, name: str) -> bool:
     point = pair.boot.bridge.hook_dict.get(name)
     return point is not None and point.name in pair.observed.taps
+
+
+def _value(pair: Pair, name: str) -> Tensor:
+    return pair.observed.joined(pair.boot.bridge.hook_dict[name].name)
 
 
 def _walk(root: Any, path: str) -> Any:

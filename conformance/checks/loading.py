@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..finding import Finding
 from ..requirement import MUST, requirement
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..judge import Evidence
     from ..subject import Boot, Pair
 
@@ -19,11 +21,15 @@ def boots(boot: Boot) -> Iterator[Finding]:
 
     An adapter that only loads from a name on a hub cannot be tried before it is trusted.
     """
+    from ..unplugged import unplugged
+
     try:
-        _ = boot.bridge
+        with unplugged() as asked:
+            _ = boot.bridge
     except Exception as error:
-        text = " ".join(str(error).split())
-        yield Finding("raised", "boot", got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
+        yield _raised(error)
+    for host in dict.fromkeys(asked):
+        yield Finding("network", "boot", got=f"a connection to {host}", want="none", case=host)
 
 
 @requirement("loading/independence", level=MUST, needs=("loading/boots",))
@@ -32,12 +38,11 @@ def independence(boot: Boot) -> Iterator[Finding]:
 
     A bridge that is compared with the model it wraps agrees with itself, whatever it does.
     """
+    from .. import memory
+
     subject, reference = boot.bridge.original_model, boot.reference
-    ours, theirs = _tensors(subject), _tensors(reference)
-    addresses = {tensor.data_ptr(): name for name, tensor in ours.items() if tensor.numel()}
-    for name, tensor in theirs.items():
-        if tensor.numel() and tensor.data_ptr() in addresses:
-            yield Finding("shared-storage", name, got=f"memory of {addresses[tensor.data_ptr()]}", want="its own")
+    for name, other in memory.shared(memory.everything(reference), memory.everything(subject)):
+        yield Finding("shared-storage", name, got=f"memory of {other}", want="its own")
     modules = {id(module) for module in subject.modules()}
     for name, module in reference.named_modules():
         if id(module) in modules:
@@ -45,10 +50,10 @@ def independence(boot: Boot) -> Iterator[Finding]:
     classes = {type(module) for module in subject.modules()}
     for kind in sorted({type(m).__qualname__ for m in reference.modules() if type(m) in classes and _remote(m)}):
         yield Finding("shared-class", kind, got="one class object", want="a copy that no patch reaches")
-    again = _tensors(_second_reference(boot))
-    for name, tensor in theirs.items():
-        if not _same(tensor, again[name]):
-            yield Finding("unstable-reference", name, got="differs between two constructions", want="equal")
+    ours = memory.parameters_and_buffers(reference)
+    again = memory.parameters_and_buffers(_second_reference(boot))
+    for name in _unequal(ours, again):
+        yield Finding("unstable-reference", name, got="differs between two constructions", want="equal")
 
 
 @requirement("loading/runs", level=MUST, needs=("loading/boots",))
@@ -113,13 +118,17 @@ def two_boots(boot: Boot) -> Iterator[Finding]:
 
     Tables that a loader leaves uninitialised hold whatever the memory held; nobody sees it in one boot.
     """
+    from .. import memory
     from ..compare import exact
 
-    second = boot.boot_again()
-    ours, theirs = _tensors(boot.bridge.original_model), _tensors(second.original_model)
-    for name in sorted(ours.keys() | theirs.keys()):
-        if name not in ours or name not in theirs or not _same(ours[name], theirs[name]):
-            yield Finding("not-bit-equal", name, got="differs between two boots", want="equal")
+    try:
+        second = boot.boot_again()
+    except Exception as error:
+        yield _raised(error)
+        return
+    ours, theirs = (memory.parameters_and_buffers(bridge.original_model) for bridge in (boot.bridge, second))
+    for name in _unequal(ours, theirs):
+        yield Finding("not-bit-equal", name, got="differs between two boots", want="equal")
     for pair in boot.pairs.values():
         yield from exact("logits", pair.guarded(second), pair.plain, case=pair.layout.name)
 
@@ -149,7 +158,7 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
 
     for name, truth in boot.spec.truths.items():
         wanted: Any = truth.of(boot.sizes) if isinstance(truth, Size) else truth
-        accepted = wanted if isinstance(wanted, frozenset) else {wanted}
+        accepted = tuple(wanted) if isinstance(wanted, frozenset) else (wanted,)
         got = getattr(boot.bridge.cfg, name, None)
         if got not in accepted:
             text = " or ".join(sorted(map(str, accepted)))
@@ -159,7 +168,7 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
 
 @requirement("loading/unknown-keyword", level=MUST)
 def unknown_keyword(pair: Pair) -> Iterator[Finding]:
-    """A keyword that the model does not know MUST raise an error.
+    """A keyword that the model does not know MUST raise an error that names it.
 
     A misspelt timestep or mask that is swallowed gives the logits of another experiment.
     """
@@ -167,7 +176,9 @@ def unknown_keyword(pair: Pair) -> Iterator[Finding]:
 
     try:
         pair.call(conformance_misspelt=1)
-    except SubjectRaised:
+    except SubjectRaised as error:
+        if "conformance_misspelt" not in str(error):
+            yield Finding("unclear-error", "forward", got=str(error), want="an error that names the keyword")
         return
     yield Finding("accepted", "forward", got="logits", want="an error that names the keyword")
 
@@ -178,7 +189,11 @@ def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
     A shifted causal loss of a denoising model is a number without a meaning.
     """
-    yield from _capability(pair, "loss", "loss", lambda: pair.call(return_type="loss"), evidence)
+
+    def finite(got: Any) -> bool:
+        return bool(got.isfinite().all())
+
+    yield from _capability(pair, "loss", lambda: pair.call(return_type="loss"), finite, evidence)
 
 
 @requirement("loading/generate", level=MUST)
@@ -187,11 +202,19 @@ def generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
     Next-token sampling from a denoising model yields text that the model never meant.
     """
-    run = pair.boot.bridge.generate
-    yield from _capability(pair, "generate", "generat", lambda: pair.guarded(run, max_new_tokens=1), evidence)
+
+    def use() -> Any:
+        return pair.guarded(pair.boot.bridge.generate, max_new_tokens=1)
+
+    def longer(got: Any) -> bool:
+        return bool(getattr(got, "shape", (0,))[-1] == pair.length + 1)
+
+    yield from _capability(pair, "generate", use, longer, evidence)
 
 
-def _capability(pair: Pair, name: str, naming: str, use: Any, evidence: Evidence) -> Iterator[Finding]:
+def _capability(
+    pair: Pair, name: str, use: Callable[[], Any], works: Callable[[Any], bool], evidence: Evidence
+) -> Iterator[Finding]:
     """Exactly one of two sentences is checked: it works, or its use is refused by a typed error that names it."""
     from ..spec import Impossible
     from ..subject import SubjectRaised
@@ -202,7 +225,7 @@ def _capability(pair: Pair, name: str, naming: str, use: Any, evidence: Evidence
     except SubjectRaised as error:
         if declined is None:
             yield Finding("raised", name, got=str(error), want="a result; or decline it under the spec's capabilities")
-        elif not _refusal(error.__cause__, naming):
+        elif not _refusal(error.__cause__, name):
             yield Finding(
                 "unclear-error", name, got=str(error), want=f"a NotImplementedError or ValueError on {name!r}"
             )
@@ -211,13 +234,14 @@ def _capability(pair: Pair, name: str, naming: str, use: Any, evidence: Evidence
     if declined is not None:
         why = declined.why if isinstance(declined, Impossible) else f"not yet: {declined.issue}"
         yield Finding("accepted", name, got="a result", want=f"an error that names {name!r}: {why}")
-    elif not hasattr(got, "isfinite") or not got.isfinite().all():
-        yield Finding("no-result", name, got=str(got)[:80], want="a finite result")
+    elif not works(got):
+        yield Finding("no-result", name, got=str(got)[:80], want="a finite loss, or one token more")
 
 
-def _refusal(error: BaseException | None, naming: str) -> bool:
+def _refusal(error: BaseException | None, name: str) -> bool:
     """Whether an error is meant as a refusal and says of what; an accident deep in torch is none."""
-    return isinstance(error, (NotImplementedError, ValueError, TypeError)) and naming in str(error).lower()
+    # "generation" names it as well as "generate" does.
+    return isinstance(error, (NotImplementedError, ValueError, TypeError)) and name.rstrip("e") in str(error).lower()
 
 
 def _remote(module: Any) -> bool:
@@ -232,19 +256,20 @@ def _second_reference(boot: Boot) -> Any:
     return model
 
 
-def _tensors(model: Any) -> dict[str, Any]:
-    """Parameters and buffers by name, non-persistent ones included."""
-    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+def _raised(error: Exception) -> Finding:
+    text = " ".join(str(error).split())
+    return Finding("raised", "boot", got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
 
 
-def _by_storage_name(boot: Boot) -> dict[str, Any]:
+def _by_storage_name(boot: Boot) -> dict[str, Tensor]:
     """Tensors of the booted model under the checkpoint's names, wherever the bridge has put them."""
+    from .. import memory
+
     found = {
         ".".join(part for part in name.split(".") if part != "_original_component"): tensor
-        for name, tensor in _tensors(boot.bridge.original_model).items()
+        for name, tensor in memory.parameters_and_buffers(boot.bridge.original_model).items()
     }
-    kept = dict(boot.reference.named_buffers())
-    transient = kept.keys() - boot.reference.state_dict().keys()
+    transient = dict(boot.reference.named_buffers()).keys() - boot.reference.state_dict().keys()
     storages = {found[name].data_ptr() for name in found if name in boot.params}
     return {
         name: tensor
@@ -253,7 +278,13 @@ def _by_storage_name(boot: Boot) -> dict[str, Any]:
     }
 
 
-def _same(one: Any, other: Any) -> bool:
-    import torch
+def _unequal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that only one side has, or that differ in a bit."""
+    names = sorted(ours.keys() | theirs.keys())
+    return [name for name in names if name not in ours or name not in theirs or not _same(ours[name], theirs[name])]
 
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one.is_meta or other.is_meta:
+        return False
+    return one.shape == other.shape and one.dtype == other.dtype and one.equal(other)

@@ -29,6 +29,8 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
 
     One block too many is a leak of the answer; one too few is another model.
     """
+    import torch
+
     from ..spec import Size
 
     where = pair.layout.mask
@@ -41,7 +43,10 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
         return
     held: Any = pair.boot.bridge.original_model
     for step in where.path.split("."):
-        held = getattr(held, step)
+        held = getattr(held, step, None)
+    if not isinstance(held, torch.Tensor) or held.is_meta or held.dtype is not torch.bool:
+        yield Finding("no-mask", where.path, got=str(getattr(held, "dtype", held)), want="a bool tensor with values")
+        return
     window = slice(Size(where.start).of(pair.boot.sizes), Size(where.stop).of(pair.boot.sizes))
     yield from _compare(where.path, held[window, window], _relation(pair))
 
@@ -54,23 +59,28 @@ def relation(pair: Pair) -> Iterator[Finding]:
     """
     keys = _keys(pair)
     for layer in range(pair.boot.layers):
-        moved = _influence(pair, layer, layer, keys)
+        moved, _ = _influence(pair, layer, layer, keys)
         yield from _compare(f"blocks.{layer}", moved, (_relation(pair) | _itself(pair))[:, keys], keys)
 
 
 @requirement("mask/closure", level=MUST, needs=("mask/relation",))
 def closure(pair: Pair) -> Iterator[Finding]:
-    """Over all layers, changing one position MUST move exactly what the relation reaches in as many steps.
+    """Over all layers and in the logits, changing one position MUST move exactly what the relation reaches.
 
     A path around the mask, through conditioning or a stale cache, shows only here.
     """
+    from ..spec import Size
+
     step = (_relation(pair) | _itself(pair)).float()
     reached = step
     for _ in range(pair.boot.layers - 1):
         reached = ((reached @ step) > 0).float()
     keys = _keys(pair)
-    moved = _influence(pair, 0, pair.boot.layers - 1, keys)
-    yield from _compare("logits", moved, (reached > 0)[:, keys], keys)
+    moved, moved_logits = _influence(pair, 0, pair.boot.layers - 1, keys)
+    want = (reached > 0)[:, keys]
+    yield from _compare("all layers", moved, want, keys)
+    start, stop = (Size(bound).of(pair.boot.sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
+    yield from _compare("logits", moved_logits, want[start:stop], keys)
 
 
 def _relation(pair: Pair) -> Tensor:
@@ -104,34 +114,52 @@ def _keys(pair: Pair) -> list[int]:
     return sorted([*borders, *(key for key in drawn if key not in borders)][:MOST_KEYS])
 
 
-def _influence(pair: Pair, first: int, last: int, keys: list[int]) -> Tensor:
-    """Who moves when one position changes before layer `first`, read after layer `last`; bool `query key`.
+def _influence(pair: Pair, first: int, last: int, keys: list[int]) -> tuple[Tensor, Tensor]:
+    """Who moves when one position changes before layer `first`: after layer `last`, and in the logits.
 
-    Row k of a batch has position `keys[k]` changed, its last row is left alone. A short stream needs one forward.
+    Both are bool `query key`. Row k of a batch has position `keys[k]` changed, its last row is left alone; a short
+    stream needs one forward.
     """
     import torch
 
-    boot = pair.boot
     before, after = (
-        boot.bridge.hook_dict[pattern.replace("{layer}", str(layer))].name
-        for pattern, layer in zip(boot.spec.streams, (first, last), strict=True)
+        _stream(pair, pattern.replace("{layer}", str(layer)))
+        for pattern, layer in zip(pair.boot.spec.streams, (first, last), strict=True)
     )
     columns: list[Tensor] = []
+    logits: list[Tensor] = []
     rows = max(1, MOST_TOKENS // pair.length - 1)
     for start in range(0, len(keys), rows):
         chosen = torch.tensor(keys[start : start + rows])
 
         def hook(tensor: Tensor, hook: Any, chosen: Tensor = chosen) -> Tensor | None:
             if hook.name == after:
-                columns.append((tensor[:-1] - tensor[-1:]).abs().amax(dim=-1).detach())
+                columns.append(_moved(tensor))
                 return None
             noise = torch.randn(len(chosen), tensor.shape[-1], generator=torch.Generator().manual_seed(first))
             edited = tensor.clone()
             edited[torch.arange(len(chosen)), chosen] += 4 * tensor.std() * noise
             return edited
 
-        pair.edited([before, after], hook, pair.batched(len(chosen) + 1))
-    return (torch.cat(columns) > SIGNIFICANT * pair.allowed(after)).T
+        logits.append(_moved(pair.edited([before, after], hook, pair.batched(len(chosen) + 1))))
+    found = ((after, columns), ("logits", logits))
+    in_stream, in_logits = ((torch.cat(parts) > SIGNIFICANT * pair.allowed(name)).T for name, parts in found)
+    return in_stream, in_logits
+
+
+def _stream(pair: Pair, name: str) -> str:
+    """The canonical name of a hook on the residual stream, once it is known to fire."""
+    from ..subject import SubjectRaised
+
+    point = pair.boot.bridge.hook_dict.get(name)
+    if point is None or point.name not in pair.observed.taps:
+        raise SubjectRaised(f"{name} does not fire, so nothing is known of the residual stream")
+    return str(point.name)
+
+
+def _moved(tensor: Tensor) -> Tensor:
+    """How far each position lies from that of the last row, `row position`."""
+    return (tensor[:-1] - tensor[-1:]).abs().amax(dim=-1).detach()
 
 
 def _compare(at: str, got: Tensor, want: Tensor, keys: Sequence[int] | None = None) -> Iterator[Finding]:

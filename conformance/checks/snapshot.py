@@ -77,6 +77,7 @@ def _symbolic(pair: Pair, tensor: Tensor) -> str:
 
     sizes = pair.boot.sizes
     symbols = {Size(axis).of(sizes): axis for axis in reversed(pair.boot.spec.axes)}
-    first, *rest = tensor.shape
-    axes = ["batch" if first == len(pair.plain) else str(first), *(symbols.get(size, str(size)) for size in rest)]
+    axes = [symbols.get(size, str(size)) for size in tensor.shape]
+    # The batch may be as large as some axis; it comes first.
+    axes[:1] = ["batch" if size == len(pair.plain) else str(size) for size in tensor.shape[:1]]
     return " ".join([str(tensor.dtype).removeprefix("torch."), *axes])

@@ -54,7 +54,8 @@ def ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator
     from ..subject import Boot
     from ..timing import paired_ratio
 
-    larger = Boot(boot.spec, checkpoint.materialise(boot.folder, boot.spec, boot.spec.bench), boot.trusted)
+    folder = checkpoint.materialise(boot.folder, boot.spec, boot.spec.bench)
+    larger = Boot(boot.spec, folder, boot.trusted, amend=boot.amend)
     pair = next(iter(larger.pairs.values()))
     found = paired_ratio(pair.call, pair.reference_logits, boot.spec.ceiling, first=stopwatch)
     if found.over:

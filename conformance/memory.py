@@ -1,0 +1,37 @@
+"""What a model holds in memory, by name, and what lies in the same place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def parameters_and_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """By name, every name of a tensor that has several; buffers that no checkpoint holds included."""
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+
+
+def everything(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters, buffers, and tensors kept as plain attributes, such as masks and rotary tables."""
+    plain = {
+        f"{path}.{name}".lstrip("."): value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
+    return {**plain, **parameters_and_buffers(model)}
+
+
+def address(tensor: Tensor) -> int:
+    """Where the storage of a tensor begins; 0 where it has none."""
+    return int(tensor.untyped_storage().data_ptr()) if tensor.numel() and not tensor.is_meta else 0
+
+
+def shared(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Names of tensors that lie in the same memory, ours first."""
+    places = {address(tensor): name for name, tensor in theirs.items() if address(tensor)}
+    return [(name, places[address(tensor)]) for name, tensor in ours.items() if address(tensor) in places]
