@@ -1,7 +1,7 @@
 """Known defects put back into a good adapter, one at a time, to show that the suite notices.
 
-Modules mirror `checks/`. A mutant is a short edit of a pair that has not been booted yet; its docstring tells
-the defect, and names the past one where there was one.
+Modules mirror `checks/`. A mutant is a short edit of a boot that has not happened yet; its docstring tells the
+defect, and names the past one where there was one.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..requirement import FAMILIES, Requirement
 
 if TYPE_CHECKING:
-    from ..judge import Judge
+    from ..finding import Finding, Outcome
     from ..subject import Boot
+
+Apply = Callable[["Boot"], None]
+
+LEDGER = {"stale", "drifted"}
+"""Codes with which the ledger speaks of itself; they show that something changed, not that a check saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Mutant:
 
     kills: str
     story: str
-    apply: Callable[[Boot], None]
+    apply: Apply
 
     @property
     def id(self) -> str:
@@ -36,10 +41,10 @@ class Mutant:
 _MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(kills: str) -> Callable[[Callable[[Boot], None]], Callable[[Boot], None]]:
+def mutant(kills: str) -> Callable[[Apply], Apply]:
     """Register a defect that the requirement `kills` must notice."""
 
-    def register(apply: Callable[[Boot], None]) -> Callable[[Boot], None]:
+    def register(apply: Apply) -> Apply:
         defect = Mutant(kills, " ".join(inspect.cleandoc(apply.__doc__ or "").split()), apply)
         if not defect.story or defect.id in _MUTANTS:
             raise ValueError(f"mutant {defect.id}: wants a docstring that tells its story, and a name of its own")
@@ -65,15 +70,6 @@ def without(registry: Mapping[str, Requirement], removed: str) -> dict[str, Requ
     }
 
 
-def on_bridge(boot: Boot, defect: Callable[[Any], None]) -> None:
-    """Put a defect into every bridge that `boot` boots."""
-    boot.amend = defect
-
-
-def noticed(judge: Judge, requirement: Requirement, tools: Any = None) -> list[str]:
-    """Lines of the undeclared findings of one requirement, in all its layouts."""
-    layouts = list(judge.boot.pairs) if requirement.per_layout else [None]
-    outcomes = [judge.verdict(requirement, layout, tools) for layout in layouts]
-    return [finding.line() for outcome in outcomes for finding in outcome.findings] + [
-        outcome.cause for outcome in outcomes if outcome.verdict == "ERROR"
-    ]
+def noticed(outcome: Outcome) -> list[Finding]:
+    """What a check itself found against a mutant: undeclared findings, the ledger's own remarks left out."""
+    return [finding for finding in outcome.findings if finding.code not in LEDGER]

@@ -1,0 +1,157 @@
+"""cache: entries that are missing, made up, partial, late, shared, or that cost the run its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import mutant
+from .surgery import around, component, on_bridge
+
+if TYPE_CHECKING:
+    from ..subject import Boot
+
+Entries = dict[str, Any]
+
+
+def _caching(boot: Boot, change: Callable[[Entries, Any], Entries]) -> None:
+    """Let `change(entries, names_filter)` make the cache that `run_with_cache` returns."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
+        logits, cache = inner(*args, names_filter=names_filter, **kwargs)
+        return logits, change(dict(cache.items()), names_filter)
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/observes")
+def another_kernel(boot: Boot) -> None:
+    """`run_with_cache` asks for attention weights and so runs a kernel that rounds differently."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        logits, cache = inner(*args, **kwargs)
+        return logits * (1 + 1e-6), cache
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/complete")
+def aliases_left_out(boot: Boot) -> None:
+    """The default sweep keeps canonical names only, and `cache["hook_embed"]` is a KeyError."""
+    _caching(boot, lambda entries, asked: entries if asked else {n: v for n, v in entries.items() if n != "hook_embed"})
+
+
+@mutant(kills="cache/complete")
+def made_up_entry(boot: Boot) -> None:
+    """An entry stands for a hook that never fires, filled in from elsewhere so that no one misses it."""
+
+    def change(entries: Entries, asked: Any) -> Entries:
+        first = next(iter(entries.values()), None)
+        return entries if asked or first is None else {**entries, "blocks.0.attn.hook_result": first.clone()}
+
+    _caching(boot, change)
+
+
+@mutant(kills="cache/keeps-every-firing")
+def keeps_the_first_firing(boot: Boot) -> None:
+    """Of a hook that fires once per part of the stream the entry holds the first part, not the last, nor all."""
+    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    name = pattern.replace("{layer}", "0") + ".hook_out"
+
+    def defect(bridge: Any) -> None:
+        def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            seen: list[Any] = []
+            with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: seen.append(tensor.clone()))]):
+                logits, cache = inner(*args, **kwargs)
+            entries = dict(cache.items())
+            return logits, {**entries, name: seen[0]} if name in entries else entries
+
+        around(bridge, "run_with_cache", run_with_cache)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="cache/values")
+def follows_changes_in_place(boot: Boot) -> None:
+    """A module goes on writing into the tensor that its hook has shown (TransformerLens PR #1187)."""
+    name = list(boot.spec.points)[-1]
+
+    def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        shown = inner(*args, **kwargs)
+        kept = shown.clone()
+        shown += 1
+        return kept
+
+    on_bridge(boot, lambda bridge: around(component(bridge, name), "forward", forward))
+
+
+@mutant(kills="cache/values")
+def half_of_nothing(boot: Boot) -> None:
+    """The entry of a hook with several firings has room for one and was filled by none."""
+    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    name = pattern.replace("{layer}", "0") + ".hook_out"
+    _caching(boot, lambda entries, _: {n: value * 0 if n == name else value for n, value in entries.items()})
+
+
+@mutant(kills="cache/filters")
+def ignores_predicates(boot: Boot) -> None:
+    """A predicate given as `names_filter` is ignored, and everything is kept (TransformerLens PR #1724)."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
+        return inner(*args, names_filter=None if callable(names_filter) else names_filter, **kwargs)
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/filter-typo")
+def empty_for_a_typo(boot: Boot) -> None:
+    """A misspelt name yields an empty cache and no error."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
+        one = isinstance(names_filter, str)
+        return inner(*args, names_filter=(lambda name: name == names_filter) if one else names_filter, **kwargs)
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/filter-typo")
+def nameless_error(boot: Boot) -> None:
+    """A misspelt name raises an error that does not say which name of the list it was."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return inner(*args, **kwargs)
+        except KeyError:
+            raise KeyError("some names matched no hook points") from None
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/own-storage")
+def kept_by_the_model(boot: Boot) -> None:
+    """The model keeps a tensor that it has shown, to go on from it: changing the entry changes the model."""
+    name = list(boot.spec.points)[-1]
+
+    def defect(bridge: Any) -> None:
+        def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            bridge.original_model.__dict__["last"] = shown = inner(*args, **kwargs)
+            return shown
+
+        around(component(bridge, name), "forward", forward)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="cache/own-storage")
+def buffers_reused_by_the_next_run(boot: Boot) -> None:
+    """The cache writes into buffers that it keeps, so a second run overwrites the cache of the first."""
+    buffers: Entries = {}
+
+    def change(entries: Entries, _: Any) -> Entries:
+        for name, value in entries.items():
+            if name not in buffers or buffers[name].shape != value.shape:
+                buffers[name] = value.clone()
+            buffers[name].copy_(value)
+        return {name: buffers[name] for name in entries}
+
+    _caching(boot, change)

@@ -1,0 +1,105 @@
+"""parity: other logits, hooks that show other tensors, and judges that may not judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from . import mutant
+from .surgery import advertise, around, inner_hook, on_bridge, output
+
+if TYPE_CHECKING:
+    from ..subject import Boot
+
+
+@mutant(kills="parity/oracle")
+def other_equations(boot: Boot) -> None:
+    """The oracle is off by a thousandth at the logits, which widens every budget that is measured against it."""
+    oracle = boot.oracle
+    assert oracle is not None
+    boot.__dict__["oracle"] = lambda *args: oracle(*args) + 1e-3
+
+
+@mutant(kills="parity/oracle")
+def equations_without_a_tap(boot: Boot) -> None:
+    """The oracle has no tap at one component of the spec, and is compared with nothing there."""
+    oracle = boot.oracle
+    assert oracle is not None
+    silent = f"{next(iter(boot.spec.points))}.hook_out"
+
+    def forward(params: Any, config: Any, inputs: Any, tap: Callable[..., Any]) -> Any:
+        return oracle(params, config, inputs, lambda name, tensor: tensor if name == silent else tap(name, tensor))
+
+    boot.__dict__["oracle"] = forward
+
+
+@mutant(kills="parity/logits")
+def logit_scale(boot: Boot) -> None:
+    """The logits are scaled behind the last hook (TransformerLens PR #1355: `logit_scale` was dropped)."""
+    on_bridge(boot, lambda bridge: output(bridge, lambda logits: 1.001 * logits))
+
+
+@mutant(kills="parity/logits")
+def remembers_the_first_input(boot: Boot) -> None:
+    """For batches, a table is kept by size and belongs to the first input: right the first time, wrong the next."""
+
+    def defect(bridge: Any) -> None:
+        first: dict[int, Any] = {}
+
+        def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
+            kept = first.setdefault(tokens.numel(), tokens.clone())
+            stale = len(tokens) > 1 and not kept.equal(tokens)
+            return inner(tokens, **kwargs) + 0.01 * stale
+
+        around(bridge, "forward", forward)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="parity/taps")
+def shows_a_multiple(boot: Boot) -> None:
+    """A hook shows its tensor before a multiplier that the model applies, and puts edits back behind it.
+
+    TransformerLens had this on Falcon-H1's keys.
+    """
+
+    def defect(bridge: Any) -> None:
+        point = bridge.hook_dict[inner_hook(bridge)]
+        point.hook_conversion = SimpleNamespace(convert=lambda tensor: 2 * tensor, revert=lambda tensor: tensor / 2)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="parity/taps")
+def alias_on_the_other_norm(boot: Boot) -> None:
+    """`hook_resid_mid` stands for the input of the first norm, and equals itself (TransformerLens #1317)."""
+
+    def defect(bridge: Any) -> None:
+        advertise(bridge, lambda r: {**r, "blocks.0.hook_resid_mid": r["blocks.0.ln1.hook_in"]})
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="parity/taps")
+def hook_of_another_architecture(boot: Boot) -> None:
+    """A hook has the name that a state space model gives to it.
+
+    TransformerLens PR #1479: the first draft of this family's adapter had `hook_mixer_in`.
+    """
+    stream = boot.spec.streams[0].replace("{layer}", "0")
+
+    def defect(bridge: Any) -> None:
+        advertise(bridge, lambda registry: {**registry, "blocks.0.hook_mixer_in": registry[stream]})
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="parity/rows")
+def squeezes_a_batch_of_one(boot: Boot) -> None:
+    """A `squeeze` without an axis makes a batch of one broadcast against its own positions."""
+
+    def alone(logits: Any) -> Any:
+        return logits - logits.mean(dim=1, keepdim=True) if len(logits) == 1 else logits
+
+    on_bridge(boot, lambda bridge: output(bridge, alone))

@@ -1,0 +1,45 @@
+"""snapshot: changes between two releases that no other check has an opinion on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import mutant
+from .surgery import advertise, on_bridge
+
+if TYPE_CHECKING:
+    from ..subject import Boot
+
+
+@mutant(kills="snapshot/hook-tree")
+def one_alias_more(boot: Boot) -> None:
+    """A release adds a second name for a hook, which nothing promises to keep."""
+    stream = boot.spec.streams[0].replace("{layer}", "0")
+
+    def defect(bridge: Any) -> None:
+        advertise(bridge, lambda registry: {**registry, "blocks.0.hook_resid_start": registry[stream]})
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="snapshot/component-map")
+def another_class(boot: Boot) -> None:
+    """A component is mapped to another bridge class than before (TransformerLens PR #1673)."""
+    name = list(boot.spec.points)[-1]
+
+    def defect(bridge: Any) -> None:
+        template = bridge.adapter.component_mapping[name]
+        object.__setattr__(template, "__class__", type("OtherBridge", (type(template),), {}))
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="snapshot/config")
+def another_default(boot: Boot) -> None:
+    """A default of cfg changes its value without a word (TransformerLens #1272)."""
+
+    def defect(bridge: Any) -> None:
+        name = next(name for name, value in sorted(vars(bridge.cfg).items()) if value is False)
+        setattr(bridge.cfg, name, True)
+
+    on_bridge(boot, defect)

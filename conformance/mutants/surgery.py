@@ -1,0 +1,70 @@
+"""The few ways in which mutants cut into a bridge, by the names that hooks, components and layouts have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..subject import Boot
+
+Registry = Mapping[str, Any]
+
+
+def on_bridge(boot: Boot, defect: Callable[[Any], None]) -> None:
+    """Put a defect into every bridge that `boot` boots."""
+    boot.amend = defect
+
+
+def around(owner: Any, method: str, defect: Callable[..., Any]) -> None:
+    """Let `defect(inner, *args, **kwargs)` answer for a method of this one object."""
+    # Components of a bridge hand plain assignments on to the module they wrap.
+    object.__setattr__(owner, method, partial(defect, getattr(owner, method)))
+
+
+def around_firing(bridge: Any, name: str, defect: Callable[..., Any]) -> None:
+    """Let `defect(fire, tensor)` answer whenever the hook at `name` is to fire."""
+    point = bridge.hook_dict[name]
+    fire = type(point).__call__
+    _become(point, __call__=lambda self, tensor: defect(partial(fire, self), tensor))
+
+
+def advertise(bridge: Any, change: Callable[[Registry], Registry]) -> None:
+    """Let the bridge advertise other hooks than it has."""
+    inner = type(bridge).hook_dict
+    _become(bridge, hook_dict=property(lambda self: dict(change(inner.__get__(self)))))
+
+
+def output(bridge: Any, change: Callable[[Tensor], Tensor]) -> None:
+    """Change the logits of every forward."""
+
+    def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        got = inner(*args, **kwargs)
+        return change(got) if getattr(got, "ndim", 0) == 3 else got
+
+    around(bridge, "forward", forward)
+
+
+def component(bridge: Any, name: str) -> Any:
+    """The component at a point: `blocks.0.ln1`."""
+    found = bridge
+    for step in name.split("."):
+        found = found[int(step)] if step.isdigit() else getattr(found, step)
+    return found
+
+
+def inner_hook(bridge: Any) -> str:
+    """A hook inside a component, which no point of a spec demands, and which takes hooks."""
+    from ..taps import attach_refusal, canonical_names
+
+    inner = (name for name in canonical_names(bridge) if not name.endswith(("hook_in", "hook_out")))
+    return next(name for name in inner if attach_refusal(bridge, name) is None)
+
+
+def _become(owner: Any, **members: Any) -> None:
+    """Give one object a class of its own, with some members replaced; the name of the class stays."""
+    kind = type(owner)
+    object.__setattr__(owner, "__class__", type(kind.__name__, (kind,), members))

@@ -1,0 +1,49 @@
+"""throughput: work that no value shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from . import mutant
+from .surgery import around, component, on_bridge, output
+
+if TYPE_CHECKING:
+    from ..subject import Boot
+
+
+@mutant(kills="throughput/flops")
+def padded_width(boot: Boot) -> None:
+    """The MLP is padded with zeros to a width that some kernel likes: same values, same operators, more arithmetic."""
+
+    def defect(bridge: Any) -> None:
+        from torch.nn.functional import pad
+
+        wide = component(bridge, "blocks.0.mlp.in").original_component
+        narrow = component(bridge, "blocks.0.mlp.out").original_component
+        wide.weight.data, wide.bias.data = pad(wide.weight.data, (0, 0, 0, 8)), pad(wide.bias.data, (0, 8))
+        narrow.weight.data = pad(narrow.weight.data, (0, 8))
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="throughput/operators")
+def one_copy_more(boot: Boot) -> None:
+    """Every forward copies its logits once more than it has to."""
+    on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits.clone()))
+
+
+@mutant(kills="throughput/ratio")
+def waits_in_python(boot: Boot) -> None:
+    """Every forward spends as long in Python as it spends in arithmetic, and dispatches nothing there."""
+
+    def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        start = perf_counter()
+        got = inner(*args, **kwargs)
+        end = perf_counter()
+        while perf_counter() < 2 * end - start:
+            pass
+        return got
+
+    on_bridge(boot, lambda bridge: around(bridge, "forward", forward))

@@ -1,0 +1,139 @@
+"""Every check notices a defect that the rest of its family would let pass, and none where there is none."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance.adapters.bd3lm import SPEC
+from conformance.finding import Outcome, Verdict
+from conformance.mutants import mutants, noticed, without
+from conformance.requirement import Requirement, requirements
+
+REGISTRY = requirements()
+MUTANTS = mutants()
+FAR = 10
+"""How many budgets a defect lies off, at least."""
+
+
+def outcomes(judge, required: Requirement) -> list[Outcome]:
+    """One requirement in all its layouts, with the committed snapshots at hand."""
+    from conformance.judge import Tools
+    from conformance.snapshots import differences
+
+    found = []
+    for layout in judge.boot.pairs if required.per_layout else [None]:
+        case = f"{SPEC.name}-{layout}" if layout else SPEC.name
+        path = SPEC.snapshots / f"{required.check.__name__}[{case}].txt"
+        found.append(judge.verdict(required, layout, Tools(snapshot=functools.partial(differences, path))))
+    return found
+
+
+@pytest.fixture
+def boot(miniature: Path):
+    from conformance.judge import Boot
+
+    return Boot(SPEC, miniature, trusted=True)
+
+
+@pytest.fixture
+def judged(boot) -> Callable:
+    """A judge of the boot, on the full registry or on less, by the ledger that is shipped."""
+    from conformance import ledger
+    from conformance.judge import Judge
+
+    return lambda registry: Judge(boot, ledger.load(SPEC, REGISTRY), registry)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_noticed_by_its_requirement_and_by_it_alone(name: str, boot, judged: Callable) -> None:
+    mutant = MUTANTS[name]
+    mutant.apply(boot)
+
+    mine = outcomes(judged(REGISTRY), REGISTRY[mutant.kills])
+    assert {outcome.verdict for outcome in mine} <= {*Verdict} - {Verdict.ERROR, Verdict.BLOCKED}
+    found = [finding for outcome in mine if outcome.verdict is Verdict.FAIL for finding in noticed(outcome)]
+    assert found
+    measured = [finding.size / finding.allowed for finding in found if finding.size and finding.allowed]
+    assert max(measured, default=FAR) >= FAR, "a defect this close to its budget proves little"
+
+    rest = without(REGISTRY, mutant.kills)
+    family = [required for required in rest.values() if required.family == REGISTRY[mutant.kills].family]
+    judge = judged(rest)
+    others = {required.id: outcomes(judge, required) for required in family}
+    assert {
+        id: [finding.line() for finding in outcome.findings] or outcome.trace
+        for id, found in others.items()
+        for outcome in found
+        if outcome.findings or outcome.verdict is Verdict.ERROR
+    } == {}
+
+
+def test_every_requirement_has_a_mutant() -> None:
+    assert REGISTRY
+    assert {mutant.kills for mutant in MUTANTS.values()} == REGISTRY.keys()
+
+
+def test_a_clean_subject_is_killed_by_none(judged: Callable) -> None:
+    judge = judged(REGISTRY)
+    told = {required.id: outcomes(judge, required) for required in REGISTRY.values()}
+    assert sum(map(len, told.values())) == len(told) + sum(required.per_layout for required in REGISTRY.values())
+    assert {id for id, found in told.items() for outcome in found if outcome.findings} == set()
+    assert {outcome.verdict for found in told.values() for outcome in found} == {
+        Verdict.PASS,
+        Verdict.DEVIATION,
+        Verdict.REFUSED,
+    }
+
+
+def test_a_mutant_has_a_story_and_a_name_of_its_own() -> None:
+    from conformance.mutants import mutant
+
+    assert len({mutant.apply for mutant in MUTANTS.values()}) == len(MUTANTS) > 0
+    with pytest.raises(ValueError, match="wants a docstring that tells its story, and a name of its own"):
+        mutant(kills="hooks/fires")(MUTANTS["hooks/advertised-and-dead"].apply)
+    with pytest.raises(ValueError, match="wants a docstring"):
+        mutant(kills="hooks/fires")(lambda boot: None)
+
+
+def test_an_edit_that_is_discarded_is_noticed_at_every_hook(boot) -> None:
+    from conformance.mutants.surgery import around_firing
+
+    def discard(fire: Callable, tensor: object) -> object:
+        fire(tensor)
+        return tensor
+
+    check, pair = REGISTRY["hooks/edits-reach"].check, boot.pairs["train"]
+    # Token ids cannot be pushed; everything else can. The last layer is where an edit has least to go through.
+    hooks = [name for name, (value, *_) in pair.observed.taps.items() if value.is_floating_point()]
+    assert len(hooks) == len(pair.observed.taps) - 1
+    for name in hooks:
+        if name.startswith("blocks.0."):
+            continue
+        point = boot.bridge.hook_dict[name]
+        kind = type(point)
+        around_firing(boot.bridge, name, discard)
+        (found,) = check(pair)
+        object.__setattr__(point, "__class__", kind)
+        assert (found.at, found.code) == (name, "edit-discarded")
+    assert list(check(pair)) == []
+
+
+@pytest.mark.parametrize(("layout", "start"), [("train", 0), ("sample", 21)])
+def test_a_single_wrong_cell_is_noticed_wherever_it_is(boot, layout: str, start: int) -> None:
+    import torch
+
+    check, pair, backbone = REGISTRY["mask/relation"].check, boot.pairs[layout], boot.bridge.original_model.backbone
+    good, draw = backbone.mask, torch.Generator().manual_seed(0)
+    for _ in range(40):
+        query, key = torch.randperm(pair.length, generator=draw)[:2].tolist()
+        cell = (start + query, start + key)
+        backbone.mask = good.clone()
+        backbone.mask[cell] = ~good[cell]
+        found = list(check(pair))
+        says = "does not attend" if good[cell] else "attends"
+        assert {finding.at for finding in found} == {f"blocks.{layer}" for layer in range(boot.layers)}
+        assert {finding.got for finding in found} == {f"1 wrong cells, first: query {query} {says} to key {key}"}
