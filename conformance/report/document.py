@@ -122,7 +122,9 @@ def _measurements(
 
 def canonical(verdicts: Mapping[str, Any]) -> bytes:
     """The bytes that are hashed."""
-    return json.dumps(verdicts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    # What is no character becomes an escape, which JSON reads back as it was.
+    text = json.dumps(verdicts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace")
 
 
 def validate(document: Document) -> None:
@@ -141,7 +143,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically: beside its place first, then renamed."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         os.chmod(draft, 0o644)
         os.replace(draft, path)
