@@ -32,8 +32,8 @@ class TextFiles(SingleFileSnapshotExtension):
 
     @classmethod
     def dirname(cls, *, test_location: PyTestLocation) -> str:
-        """The adapter's snapshot folder."""
-        return str(cls.folders[str(test_location.nodeid)])
+        """The adapter's snapshot folder; below a user's own test file, where syrupy looks too, there is none."""
+        return str(cls.folders.get(str(test_location.nodeid)) or Path(test_location.filepath) / "none")
 
     @classmethod
     def discovery_dirname(cls, *, test_location: PyTestLocation) -> str:
