@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ class Suite(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Collector]:
         """Every family; those that were switched off are deselected later, so that syrupy keeps their files."""
+        self._lend_fixtures()
         for family in FAMILIES:
             name = module_of(family)
             path = Path(importlib.import_module(name).__file__ or name)
@@ -47,6 +49,13 @@ class Suite(pytest.Collector):
             node.cases = [case for case in self.cases if case.requirement.family == family]
             node.judging = self.judging
             yield node
+
+    def _lend_fixtures(self) -> None:
+        """Make `snapshot` and `benchmark` those of their plugins; a user's conftest may have others of these names."""
+        for plugin, name in (("syrupy", "snapshot"), ("benchmark", "benchmark")):
+            module = self.config.pluginmanager.get_plugin(plugin)
+            if module is not None:
+                pytest.register_fixture(name=name, func=inspect.unwrap(getattr(module, name)), node=self)
 
 
 class Family(pytest.Module):
@@ -73,7 +82,9 @@ class Family(pytest.Module):
         """A function that asks pytest for the fixtures behind what a check is lent."""
         if "snapshot" in parameters:
             return lambda snapshot: None
-        if "stopwatch" in parameters and self.config.pluginmanager.hasplugin("benchmark"):
+        # Where pytest-benchmark is off, as under xdist, the pairs are timed directly; it warns when lent for nothing.
+        off = hasattr(self.config, "workerinput") or self.config.getoption("benchmark_disable", default=True)
+        if "stopwatch" in parameters and not off:
             return lambda benchmark: None
         return lambda: None
 
@@ -85,6 +96,11 @@ class CaseItem(pytest.Function):
     judging: Judging
     outcome: Outcome | None = None
     seconds = 0.0
+
+    @property
+    def id(self) -> Any:
+        """The structured id of pytest 9.2, with the brackets apart, as `--lf` and `--sw` read it from their cache."""
+        return type(super().id).parse(self.nodeid)
 
     def runtest(self) -> None:
         """Judge the case and say so in pytest's words."""
@@ -120,7 +136,6 @@ def _lent(fixtures: Mapping[str, Any]) -> Tools:
     snapshot, benchmark = fixtures.get("snapshot"), fixtures.get("benchmark")
     return Tools(
         snapshot=None if snapshot is None else reader(snapshot),
-        # Under xdist pytest-benchmark is off, and the pairs are timed directly.
         stopwatch=recorded(benchmark) if benchmark is not None and benchmark.enabled else None,
     )
 

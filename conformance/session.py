@@ -49,6 +49,8 @@ def start(config: pytest.Config) -> None:
         )
     except RequestError as error:
         raise pytest.UsageError(str(error)) from None
+    if not config.pluginmanager.hasplugin("syrupy"):
+        raise pytest.UsageError("--adapter: snapshots need the plugin syrupy; add -p syrupy, or drop -p no:syrupy")
     _refuse_update_of_installed(config, request)
     for family in FAMILIES:
         config.pluginmanager.import_plugin(module_of(family))
@@ -61,7 +63,7 @@ def start(config: pytest.Config) -> None:
     config.option.benchmark_quiet = True
     ids = _take_ids(config, request)
     _share_snapshot_folders(request)
-    config.pluginmanager.register(Run(request, ids), "conformance-run")
+    config.pluginmanager.register(Run(config, request, ids), "conformance-run")
     if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(ByAdapter(request), "conformance-xdist")
     if not worker:
@@ -108,7 +110,8 @@ def _refuse_update_of_installed(config: pytest.Config, request: Request) -> None
 class Run:
     """What every process of a run does: collect the cases and judge them."""
 
-    def __init__(self, request: Request, ids: list[str]) -> None:
+    def __init__(self, config: pytest.Config, request: Request, ids: list[str]) -> None:
+        self.config = config
         self.request = request
         self.ids = ids
         self.judges: dict[str, Judge] = {}
@@ -142,11 +145,17 @@ class Run:
             return self.judges[name].verdict(case.requirement, case.layout, tools)
 
     def _start(self, spec: AdapterSpec) -> Judge:
+        import torch
+
         from . import checkpoint
         from .judge import Judge
         from .subject import Boot
 
-        source = self.request.sources[spec.name]
+        source, threads = self.request.sources[spec.name], torch.get_num_threads()
+        if (source.miniature or hasattr(self.config, "workerinput")) and threads > 1:
+            # Pools of threads that wait for one another on busy cores are up to fifty times slower than one thread.
+            torch.set_num_threads(1)
+            self.config.add_cleanup(lambda: torch.set_num_threads(threads))
         folder = checkpoint.materialise(source.folder, spec) if source.miniature else source.folder
         return Judge(Boot(spec, folder, source.trusted), self.request.ledgers[spec.name], self.request.registry)
 
@@ -210,10 +219,9 @@ class Books:
     @property
     def state(self) -> str:
         """COMPLETE, PARTIAL (the user narrowed the run) or INCOMPLETE (selected cases were never reported)."""
-        selected = self.selected or set()
-        if selected - self.told.keys():
+        if self.selected is None or self.selected - self.told.keys():
             return "INCOMPLETE"
-        return "COMPLETE" if selected == self.expected.keys() else "PARTIAL"
+        return "COMPLETE" if self.selected == self.expected.keys() else "PARTIAL"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
