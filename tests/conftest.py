@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -114,3 +117,57 @@ def miniature() -> Path:
     from conformance.adapters.bd3lm import SPEC
 
     return checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), SPEC)
+
+
+@pytest.fixture
+def spec(pytester: pytest.Pytester) -> Callable[..., str]:
+    """`spec("fixture=None")`: write `mine.py`, BD3LM's spec with other fields; returns what `--adapter` takes."""
+
+    def spec(fields: str = "", folder: Path = pytester.path, name: str = "mine") -> str:
+        source = f"{PREAMBLE}SPEC = replace(GOOD, name={name!r}, module=__name__, {fields})\n"
+        (folder / "mine.py").write_text(source)
+        return "mine:SPEC"
+
+    return spec
+
+
+PREAMBLE = """
+from dataclasses import replace
+from conformance.adapters.bd3lm import SPEC as GOOD, TRAIN
+from conformance.spec import *
+
+"""
+
+
+@pytest.fixture
+def model(pytester: pytest.Pytester, miniature: Path) -> Path:
+    """A copy of the miniature that may be broken."""
+    return Path(shutil.copytree(miniature, pytester.path / "model"))
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`refused(message, *arguments)`: pytest ends with that one line and status 4, and leaves every file as it was.
+
+    A `*` in the message stands for what another library words.
+    """
+
+    def refused(message: str, *arguments: object) -> None:
+        pytester.syspathinsert()
+        # Python compiles a user's own modules where they lie; that is not ours.
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        before = content(pytester.path)
+        result = pytester.runpytest_inprocess(*map(str, arguments))
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        *others, last = [line for line in result.errlines if line]
+        assert others == []
+        assert re.fullmatch(re.escape(f"ERROR: {message}").replace(r"\*", ".*"), last), last
+        assert "Traceback" not in result.stdout.str()
+        assert content(pytester.path) == before
+
+    return refused
