@@ -131,7 +131,7 @@ def one_tensor_more(boot: Boot) -> None:
 def silent_output_layer(boot: Boot) -> None:
     """The checkpoint's output layer is zero, as it is initialised: all logits agree, whatever went before."""
     name, path = list(boot.spec.points.items())[-1]
-    boot.params[f"{path}.weight"].zero_()
+    boot.params[f"{path}.weight"] = boot.params[f"{path}.weight"] * 0
     on_bridge(boot, lambda bridge: component(bridge, name).original_component.weight.data.zero_())
 
 
