@@ -132,8 +132,8 @@ COVERS = {
 
 @pytest.mark.parametrize("how", SKIPS)
 def test_a_skip_is_not_a_pass(pytester: pytest.Pytester, run: Callable, how: str) -> None:
-    pytester.makeconftest(SKIPS[how])
-    found = run("--adapter", "bd3lm", "-k", "fires")
+    pytester.makepyfile(liar=SKIPS[how])
+    found = run("-p", "liar", "--adapter", "bd3lm", "-k", "fires")
     assert found.result.parseoutcomes().keys() == {"skipped", "deselected"}
     assert found.result.ret == 1
     assert state(found) == "INCOMPLETE"
