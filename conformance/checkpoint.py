@@ -108,6 +108,12 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     return {**config, **spec.overrides}
 
 
+def own_fields(folder: Path) -> dict[str, Any]:
+    """Fields of config.json, but for those that say which code it goes with."""
+    found = _json_object(folder / "config.json")
+    return {name: value for name, value in found.items() if name not in ("auto_map", "architectures", "model_type")}
+
+
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -224,7 +230,7 @@ def content_key(folder: Path) -> str:
 
 
 def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:
-    """A bootable copy of a fixture, weights included, with some config fields set; made once and cached."""
+    """A bootable copy of a model, with some config fields set and weights drawn anew; made once and cached."""
     key = hashlib.sha256(f"{RECIPE} {content_key(fixture)} {sorted((overrides or {}).items())}".encode())
     folder = cache_root() / f"{spec.architecture.lower()}-{key.hexdigest()[:16]}"
     if folder.exists():
@@ -232,7 +238,8 @@ def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
         draft = Path(scratch) / "checkpoint"
-        shutil.copytree(fixture, draft, ignore=shutil.ignore_patterns("__pycache__"))
+        weights = (f"*{suffix}" for suffix in (*PICKLES, ".safetensors", ".index.json"))
+        shutil.copytree(fixture, draft, ignore=shutil.ignore_patterns("__pycache__", ".*", *weights))
         config = {**json.loads((draft / "config.json").read_text(encoding="utf-8")), **(overrides or {})}
         (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         draw_weights(draft, spec)

@@ -56,8 +56,8 @@ def _first_line(doc: str) -> str:
 
 def _section(required: Requirement, defects: list[Mutant]) -> Iterator[str]:
     yield f"### {required.id}\n"
-    yield f"{required.level}, since {required.since}, per {'layout' if required.per_layout else 'adapter'}. "
     yield f"{required.sentence}\n"
+    yield f"{required.level}, since {required.since}, once per {'layout' if required.per_layout else 'adapter'}.\n"
     yield f"*Why:* {required.reason}\n"
     if required.needs:
         yield f"*Needs:* {', '.join(required.needs)}\n"

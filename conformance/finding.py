@@ -19,6 +19,13 @@ class Verdict(StrEnum):
     ERROR = "ERROR"
 
 
+MET = frozenset({Verdict.PASS, Verdict.REFUSED, Verdict.DEVIATION})
+"""Verdicts of a requirement that is met, or whose deviation is declared."""
+
+LEDGER_CODES = frozenset({"stale", "drifted"})
+"""Codes of findings about the ledger itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One piece of evidence against a requirement: what was got and wanted at one place.
@@ -74,6 +81,12 @@ class Outcome:
     def wrong(self) -> frozenset[str]:
         """Every place with a finding, declared or not."""
         return frozenset(f.at for f in self.findings) | frozenset(f.at for _, f in self.declared)
+
+    def red(self, *, must: bool) -> bool:
+        """Whether this alone makes a run red: an unmet MUST, a fault of the suite, or a ledger that is not true."""
+        if self.verdict is Verdict.ERROR or any(finding.code in LEDGER_CODES for finding in self.findings):
+            return True
+        return must and self.verdict not in MET
 
     def as_json(self) -> dict[str, Any]:
         """The hashed part of the outcome: everything but measurements and tracebacks."""

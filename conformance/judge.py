@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .finding import Finding, Outcome, Verdict
+from .finding import MET, Finding, Outcome, Verdict
 from .ledger import Ledger
 from .requirement import Requirement
 from .subject import Boot, SubjectRaised
 
 BLOCKING = ("loading/boots", "loading/independence", "loading/runs")
 """Requirements without which nothing else can be judged, each in the layouts that it speaks of."""
-
-UNMET = (Verdict.FAIL, Verdict.BLOCKED, Verdict.ERROR)
 
 
 @dataclass
@@ -53,7 +51,7 @@ class Judge:
 
     def _settled(self, required: Requirement, layout: str | None, tools: Tools) -> Outcome:
         needs = self._needs(required, layout)
-        unmet = [need for need, outcomes in needs.items() if any(outcome.verdict in UNMET for outcome in outcomes)]
+        unmet = [need for need, outcomes in needs.items() if any(outcome.verdict not in MET for outcome in outcomes)]
         for need in unmet:
             if need in BLOCKING:
                 return Outcome(Verdict.BLOCKED, cause=f"{need} is not met")
@@ -100,7 +98,7 @@ class Judge:
             # What is judged once per adapter rests on a need in every layout.
             places = [layout] if layout is not None or not need.per_layout else list(self.boot.pairs)
             needs[need.id] = [self.verdict(need, place) for place in places]
-            if need.id in BLOCKING and any(outcome.verdict in UNMET for outcome in needs[need.id]):
+            if need.id in BLOCKING and any(outcome.verdict not in MET for outcome in needs[need.id]):
                 break
         return needs
 

@@ -171,6 +171,7 @@ class Run:
             report.conformance = {  # type: ignore[attr-defined]
                 "node": item.case.node,
                 "outcome": outcome.as_json(),
+                "red": outcome.red(must=item.must),
                 "measurements": {**outcome.measurements, "seconds": round(item.seconds, 4)},
             }
         return report
@@ -245,7 +246,7 @@ class Books:
 
     def _red(self) -> bool:
         """What pytest itself does not count as a failure, but a judge must."""
-        unmet = any(told["outcome"]["verdict"] not in document.MET for told in self.told.values())
+        unmet = any(told["red"] for told in self.told.values())
         narrowed = self.state == "PARTIAL" and self.request.complete
         return self.state == "INCOMPLETE" or narrowed or unmet or bool(self.unwritten)
 

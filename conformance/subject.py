@@ -98,6 +98,20 @@ class Boot:
         found: Callable[..., Tensor] = getattr(importlib.import_module(module), name)
         return found
 
+    def resized(self, fields: Mapping[str, object]) -> Boot:
+        """The same adapter on the same code with other config fields, and weights drawn for them."""
+        folder = checkpoint.materialise(self.folder, self.spec, fields)
+        return Boot(self.spec, folder, self.trusted, self.forwards, self.amend)
+
+    @cached_property
+    def small(self) -> Boot:
+        """The adapter at the sizes of its miniature, whatever the checkpoint: what committed snapshots show."""
+        if self.spec.fixture is None:
+            return self
+        sizes = checkpoint.own_fields(checkpoint.fixture_folder(self.spec.fixture))
+        same = sizes.items() <= checkpoint.own_fields(self.folder).items()
+        return self if same else self.resized(sizes)
+
     @cached_property
     def pairs(self) -> dict[str, Pair]:
         """The pair in every layout, by the layout's name."""

@@ -24,7 +24,7 @@ def test_the_gate_runs_the_commands_of_the_readme_to_the_letter() -> None:
 def summary(text: str) -> list[str]:
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if "conformance of bd3lm" in line)
-    stop = next(i for i, line in enumerate(lines) if line.startswith("bd3lm on the miniature"))
+    stop = next(i for i, line in enumerate(lines) if line.startswith("bd3lm (miniature)"))
     return [line.rstrip() for line in lines[start : stop + 1]]
 
 

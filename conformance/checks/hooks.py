@@ -47,16 +47,17 @@ def pairing(boot: Boot) -> Iterator[Finding]:
 
     An adapter whose `ln1` wraps the second norm agrees with itself in every other respect.
     """
+    from .. import components
     from ..taps import paired
 
     model = boot.bridge.original_model
     for name, path in paired(boot.spec.points, boot.layers):
-        wrapped = getattr(_walk(boot.bridge, name), "original_component", None)
-        wanted = _unwrapped(_walk(model, path))
+        wrapped = getattr(components.at(boot.bridge, name), "original_component", None)
+        wanted = components.unwrapped(components.at(model, path))
         if wrapped is None:
             yield Finding("missing", name, got="no component", want=path)
-        elif _unwrapped(wrapped) is not wanted:
-            yield Finding("wrong-module", name, got=_path_of(model, wrapped), want=path)
+        elif components.unwrapped(wrapped) is not wanted:
+            yield Finding("wrong-module", name, got=components.path_of(model, wrapped), want=path)
 
 
 @requirement("hooks/fires", level=MUST, needs=("hooks/names",))
@@ -74,7 +75,11 @@ def fires(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
             yield Finding("no-tensor", name, got=pair.observed.strange[name], want="a tensor")
         elif name not in pair.observed.taps:
             yield Finding("never-fires", name, got="0 firings", want="at least one, or a refusal")
-    evidence.facts["hooks"] = {"advertised": len(pair.names) + len(refused), "refused": sorted(refused)}
+    registry = pair.boot.bridge.hook_dict
+    evidence.facts["hooks"] = {
+        "advertised": len(registry),
+        "refused": sorted(name for name, point in registry.items() if point.name in refused),
+    }
 
 
 @requirement("hooks/complete", level=MUST, needs=("hooks/pairing",))
@@ -269,32 +274,3 @@ def _seen(pair: Pair, name: str) -> bool:
 
 def _value(pair: Pair, name: str) -> Tensor:
     return pair.observed.joined(pair.boot.bridge.hook_dict[name].name)
-
-
-def _walk(root: Any, path: str) -> Any:
-    """The object at a dotted path, through wrapped components where a step is not an attribute of the wrapper."""
-    for step in path.split("."):
-        inner = _unwrapped(root)
-        if hasattr(root, step):
-            root = getattr(root, step)
-        elif step.isdigit():
-            root = inner[int(step)] if hasattr(inner, "__getitem__") else None
-        else:
-            root = getattr(inner, step, None)
-        if root is None:
-            return None
-    return root
-
-
-def _unwrapped(module: Any) -> Any:
-    while getattr(module, "original_component", None) is not None:
-        module = module.original_component
-    return module
-
-
-def _path_of(model: Any, module: Any) -> str:
-    wanted = _unwrapped(module)
-    for name, candidate in model.named_modules():
-        if candidate is wanted:
-            return ".".join(part for part in name.split(".") if part != "_original_component")
-    return type(wanted).__name__

@@ -57,7 +57,7 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     """
     from ..compare import close
 
-    unknown, wrong = [], []
+    unknown, wrong, proven = [], [], 0
     for name, point in pair.boot.bridge.hook_dict.items():
         if point.name not in pair.observed.taps:
             continue
@@ -68,8 +68,9 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
             continue
         found = list(close(name, pair.observed.joined(point.name), want, pair.allowed(name), detail=pair.divergence))
         wrong += [finding.at for finding in found]
+        proven += not found
         yield from found
-    evidence.facts["hooks"] = {"wrong": wrong, "unknown": unknown}
+    evidence.facts["hooks"] = {"proven": proven, "wrong": wrong, "unknown": unknown}
     if pair.divergence:
         evidence.facts["divergence"] = pair.divergence
 

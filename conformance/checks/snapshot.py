@@ -1,4 +1,7 @@
-"""snapshot: what a bridge looks like, as text that a reviewer reads in a diff. PYTEST_DONT_REWRITE"""
+"""snapshot: what a bridge looks like, as text that a reviewer reads in a diff. PYTEST_DONT_REWRITE
+
+All are taken at the sizes of the adapter's miniature, so that one file stands for every checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ def hook_tree(pair: Pair, snapshot: Snapshot) -> Iterator[Finding]:
 
     A hook that moves between two releases changes a result without changing a line of the analysis.
     """
+    pair = pair.boot.small.pairs[pair.layout.name]
     registry = pair.boot.bridge.hook_dict
     aliases: dict[str, list[str]] = {}
     for name, point in registry.items():
@@ -60,7 +64,9 @@ def config(boot: Boot, snapshot: Snapshot) -> Iterator[Finding]:
 
     Defaults change between releases; analysis code that reads them changes with them.
     """
-    fields = {name: value for name, value in vars(boot.bridge.cfg).items() if name not in {"model_name", "device"}}
+    fields = {
+        name: value for name, value in vars(boot.small.bridge.cfg).items() if name not in {"model_name", "device"}
+    }
     yield from snapshot([f"{name} = {_plain(value)}" for name, value in sorted(fields.items())])
 
 

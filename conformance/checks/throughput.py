@@ -37,6 +37,7 @@ def operators(pair: Pair, evidence: Evidence, snapshot: Snapshot) -> Iterator[Fi
     """
     from .. import counting
 
+    pair = pair.boot.small.pairs[pair.layout.name]
     got, want = counting.operators(pair.call), counting.operators(pair.reference_logits)
     added = {name: got.get(name, 0) - want.get(name, 0) for name in sorted(got.keys() | want.keys())}
     evidence.facts["operators"] = {"subject": sum(got.values()), "reference": sum(want.values())}
@@ -50,13 +51,9 @@ def ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator
 
     A hooked model that is twice as slow is left for home-made hooks, which nobody checks.
     """
-    from .. import checkpoint
-    from ..subject import Boot
     from ..timing import paired_ratio
 
-    folder = checkpoint.materialise(boot.folder, boot.spec, boot.spec.bench)
-    larger = Boot(boot.spec, folder, boot.trusted, amend=boot.amend)
-    pair = next(iter(larger.pairs.values()))
+    pair = next(iter(boot.resized(boot.spec.bench).pairs.values()))
     found = paired_ratio(pair.call, pair.reference_logits, boot.spec.ceiling, first=stopwatch)
     if found.over:
         # One in many measurements falls into a bad moment of the machine; two in a row do not.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint, ledger
-from ..finding import Verdict
+from ..finding import LEDGER_CODES, MET, Verdict
 from ..request import Case, Request
 from ..requirement import CONTRACT_VERSION, FAMILIES, Level
 from ..spec import AdapterSpec
@@ -22,8 +22,6 @@ from ..spec import AdapterSpec
 SCHEMA = Path(__file__).with_name("schema.json")
 SCHEMA_VERSION = "1"
 DISTRIBUTIONS = ("bridge-conformance", "torch", "transformer-lens", "transformers")
-MET = {Verdict.PASS, Verdict.REFUSED, Verdict.DEVIATION}
-LEDGER_CODES = {"stale", "drifted"}
 
 Document = dict[str, Any]
 
@@ -44,7 +42,8 @@ def build(
             }
             for node, case in mine.items()
         ]
-        adapters.append({**_identity(request, spec), "summary": _summary(results, state), "results": results})
+        red = any(told[node]["red"] for node in mine)
+        adapters.append({**_identity(request, spec), "summary": _summary(results, red, state), "results": results})
     verdicts = {
         "state": state,
         "contract": CONTRACT_VERSION,
@@ -77,7 +76,7 @@ def _identity(request: Request, spec: AdapterSpec) -> dict[str, Any]:
     }
 
 
-def _summary(results: Sequence[Mapping[str, Any]], state: str) -> dict[str, Any]:
+def _summary(results: Sequence[Mapping[str, Any]], red: bool, state: str) -> dict[str, Any]:
     """Counts of requirements, each met when it is met in every layout; a verdict only of a complete run."""
     by_requirement: dict[tuple[str, str], list[str]] = {}
     for result in results:
@@ -88,11 +87,8 @@ def _summary(results: Sequence[Mapping[str, Any]], state: str) -> dict[str, Any]
         met = sum(all(verdict in MET for verdict in found) for found in verdicts)
         counts[str(level)] = {"met": met, "of": len(verdicts)}
     deviating = sum(Verdict.DEVIATION in found for found in by_requirement.values())
-    must = counts[str(Level.MUST)]
-    errors = any(Verdict.ERROR in found for found in by_requirement.values())
-    conforms = 0 < must["met"] == must["of"] and not errors
     return {
-        "conforms": conforms if state == "COMPLETE" else None,
+        "conforms": not red if state == "COMPLETE" else None,
         "levels": counts,
         "deviations": deviating,
         "verdicts": dict(sorted(Counter(result["verdict"] for result in results).items())),

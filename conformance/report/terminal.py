@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
+from ..finding import MET
 from ..requirement import FAMILIES
 from ..spec import pattern_of
-from .document import MET, Document
+from .document import Document
 
 MOST = 8
 """Findings and cases shown; the rest is counted, and is in the report whole."""
 
 WIDTH = 80
+
+NAMES, VALUES = "hooks/fires", "parity/taps"
+"""Requirements whose facts tell how many names a bridge advertises, and how many hold the right tensor."""
 
 
 def show(out: pytest.TerminalReporter, document: Document, written: Sequence[object]) -> None:
@@ -23,11 +27,12 @@ def show(out: pytest.TerminalReporter, document: Document, written: Sequence[obj
     state = document["verdicts"]["state"]
     for adapter in document["verdicts"]["adapters"]:
         conforms = adapter["summary"]["conforms"]
-        colour = {True: "green", False: "red", None: "yellow"}[conforms]
+        colour = "red" if state == "INCOMPLETE" else {True: "green", False: "red", None: "yellow"}[conforms]
         out.section(f"conformance of {adapter['adapter']}", blue=True)
         for line in lines(adapter, verbose=out.verbosity > 0):
             out.line(line)
-        out.line(closing(adapter, state), **{colour: True, "bold": True})
+        for line in _folded(closing(adapter, state), indent=4):
+            out.line(line, **{colour: True, "bold": True})
     for path in written:
         out.line(f"written: {path}")
 
@@ -37,19 +42,20 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     yield from _unmet(adapter["results"])
     sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
     yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
+    yield from _hooks(adapter["results"])
     yield from _table(adapter["results"])
     yield from _declared(adapter["results"], verbose)
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:
-    """`bd3lm on the miniature: 41/41 MUST · 2 deviations, all declared · CONFORMS`."""
+    """`bd3lm (miniature): 41/41 MUST · 2 deviations · CONFORMS`."""
     summary = adapter["summary"]
-    subject = "the miniature" if adapter["model"]["miniature"] else adapter["model"]["label"]
+    subject = "miniature" if adapter["model"]["miniature"] else adapter["model"]["label"]
     parts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
     if summary["deviations"]:
         parts.append(f"{summary['deviations']} deviations")
     parts.append({True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]])
-    return f"{adapter['adapter']} on {subject}: {' · '.join(parts)}"
+    return f"{adapter['adapter']} ({subject}): {' · '.join(parts)}"
 
 
 def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -69,6 +75,24 @@ def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if len(unmet) > MOST:
         yield f"and {len(unmet) - MOST} more that are not met"
     yield ""
+
+
+def _hooks(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """`hooks     train 91/98 proven to hold what they say, 4 wrong, 3 refused, 0 open`, aliases counted."""
+    facts = {(r["requirement"], r.get("layout")): r.get("facts", {}).get("hooks") for r in results}
+    head = "hooks"
+    for (requirement, layout), values in facts.items():
+        names = facts.get((NAMES, layout))
+        if requirement != VALUES or values is None or names is None:
+            continue
+        proven, wrong, unknown = values["proven"], len(values["wrong"]), len(values["unknown"])
+        refused = len(names["refused"])
+        dead = names["advertised"] - proven - wrong - unknown - refused
+        yield (
+            f"{head:<10}{layout}: {proven}/{names['advertised']} hold what they say, "
+            f"{wrong} wrong, {dead} dead, {refused} refused, {unknown} open"
+        )
+        head = ""
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,0 +1,36 @@
+"""Components of a bridge, and the modules of the remote model that they wrap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def at(root: Any, path: str) -> Any:
+    """The object at a dotted path, through wrapped components where a step is not an attribute of the wrapper."""
+    for step in path.split("."):
+        inner = unwrapped(root)
+        if hasattr(root, step):
+            root = getattr(root, step)
+        elif step.isdigit():
+            root = inner[int(step)] if hasattr(inner, "__getitem__") else None
+        else:
+            root = getattr(inner, step, None)
+        if root is None:
+            return None
+    return root
+
+
+def unwrapped(module: Any) -> Any:
+    """The remote module below however many wrappers."""
+    while getattr(module, "original_component", None) is not None:
+        module = module.original_component
+    return module
+
+
+def path_of(model: Any, module: Any) -> str:
+    """Where a wrapped module stands in the remote model, in the model's own names."""
+    wanted = unwrapped(module)
+    for name, candidate in model.named_modules():
+        if candidate is wanted:
+            return ".".join(part for part in name.split(".") if part != "_original_component")
+    return type(wanted).__name__
