@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Request:
 
 
 def make(
-    names: list[str],
+    wanted: Sequence[str | AdapterSpec],
     *,
     checkpoint_name: str | None = None,
     trust: bool = False,
@@ -75,13 +75,13 @@ def make(
     deviations: str | None = None,
     complete: bool = False,
 ) -> Request:
-    """A validated request; loads no model unless a checkpoint's tensor names have to be compared.
+    """A validated request for names and specs; loads no model unless a checkpoint's tensor names have to be compared.
 
     Raises:
         RequestError: one line: what is wrong, where, and what to do next.
     """
     try:
-        specs = tuple(adapters.resolve(names))
+        specs = tuple(adapters.resolve(wanted))
         registry = requirements()
         ledgers = {spec.name: ledger.load(spec, registry) for spec in specs}
         sources = {spec.name: _source(spec, checkpoint_name, trust, alone=len(specs) == 1) for spec in specs}

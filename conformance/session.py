@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 NODE = re.compile(rf"[./]*(?P<id>conformance\.({'|'.join(FAMILIES)})(::.*)?)")
 """A case's node id, as pytest prints it in any folder."""
 
+GIVEN, BOOKS = "conformance-request", "conformance-books"
+"""Plugin names under which `verify` hands a request over instead of a command line, and finds what came of it."""
+
 SETTLED = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED}
 """Exit statuses of a session whose collection ended well."""
 
@@ -37,15 +40,20 @@ def start(config: pytest.Config) -> None:
     resources = ExitStack()
     config.add_cleanup(resources.close)
     resources.enter_context(offline())
+    given = config.pluginmanager.get_plugin(GIVEN)
     try:
-        request = config.pluginmanager.get_plugin(GIVEN) or make(
-            option("adapter"),
-            checkpoint_name=option("checkpoint"),
-            trust=option("trust_remote_code"),
-            # Workers start while the controller may be writing; only it looks at files.
-            report=None if worker else option("conform_report"),
-            deviations=None if worker else option("write_deviations"),
-            complete=option("complete"),
+        request = (
+            given.request
+            if given
+            else make(
+                option("adapter"),
+                checkpoint_name=option("checkpoint"),
+                trust=option("trust_remote_code"),
+                # Workers start while the controller may be writing; only it looks at files.
+                report=None if worker else option("conform_report"),
+                deviations=None if worker else option("write_deviations"),
+                complete=option("complete"),
+            )
         )
     except RequestError as error:
         raise pytest.UsageError(str(error)) from None
@@ -67,11 +75,7 @@ def start(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(ByAdapter(request), "conformance-xdist")
     if not worker:
-        config.pluginmanager.register(Books(config, request), "conformance-books")
-
-
-GIVEN = "conformance-request"
-"""Name under which `verify` hands a request over instead of a command line."""
+        config.pluginmanager.register(Books(config, request), BOOKS)
 
 
 def _take_ids(config: pytest.Config, request: Request) -> list[str]:

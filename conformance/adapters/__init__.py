@@ -6,6 +6,7 @@ import difflib
 import importlib
 import re
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from importlib.metadata import entry_points
 
@@ -24,17 +25,29 @@ def names() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def resolve(requested: list[str]) -> list[AdapterSpec]:
-    """Specs for names, comma lists, `all` and `module:SPEC`, each once, in the order asked for.
+def resolve(requested: Sequence[str | AdapterSpec]) -> list[AdapterSpec]:
+    """Specs for names, comma lists, `all`, `module:SPEC` and specs themselves, each once, in the order asked for.
 
     Raises:
         UnknownAdapter: for an empty request, an unknown name, or a path that is no spec.
     """
-    wanted = [part.strip() for text in requested for part in text.split(",")]
-    if not all(wanted):
-        raise UnknownAdapter(f"--adapter got an empty name; known: {', '.join(names())}")
-    wanted = [name for part in wanted for name in (names() if part == "all" else [part])]
-    return [_resolve(name) for name in dict.fromkeys(wanted)]
+    wanted: list[str | AdapterSpec] = []
+    for part in requested:
+        for name in [part] if isinstance(part, AdapterSpec) else map(str.strip, part.split(",")):
+            if not name:
+                raise UnknownAdapter(f"--adapter got an empty name; known: {', '.join(names())}")
+            wanted += names() if name == "all" else [name]
+    return [name if isinstance(name, AdapterSpec) else _resolve(name) for name in _once(wanted)]
+
+
+def _once(wanted: Iterable[str | AdapterSpec]) -> Iterator[str | AdapterSpec]:
+    """Each once; specs hold what cannot be hashed."""
+    seen: set[str | int] = set()
+    for item in wanted:
+        key = item if isinstance(item, str) else id(item)
+        if key not in seen:
+            seen.add(key)
+            yield item
 
 
 def _resolve(name: str) -> AdapterSpec:
