@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import types
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,7 +202,7 @@ def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> tor
         module = types.ModuleType(package)
         module.__path__ = [str(folder)]
         sys.modules[package] = module
-    with _no_bytecode():
+    with _visiting():
         config_class, model_class = (
             getattr(importlib.import_module(f"{package}.{file}"), name)
             for file, _, name in (config["auto_map"][auto].rpartition(".") for auto in ("AutoConfig", spec.auto_class))
@@ -211,11 +212,13 @@ def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> tor
 
 
 @contextmanager
-def _no_bytecode() -> Iterator[None]:
-    """Import without leaving `__pycache__` in a folder that is not ours."""
+def _visiting() -> Iterator[None]:
+    """Import code that is not ours: leave no `__pycache__` in its folder, pass over what it uses that is deprecated."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
     finally:
         sys.dont_write_bytecode = before
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,40 +249,3 @@ def test_fixtures_of_third_parties(
     pytester.syspathinsert(home)
     text = None if fixture is None else str(fixture)
     refused(message.format(fixture=fixture), "--adapter", spec(f"fixture={text!r}", folder=home))
-
-
-@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "shards"])
-def test_a_good_checkpoint_is_judged_and_left_as_it_was(
-    monkeypatch: pytest.MonkeyPatch, run: Callable, model: Path, sharded: bool
-) -> None:
-    if sharded:
-        shard(model)
-    # Code that no other test has imported, so that it is compiled here.
-    path = model / "modeling_bd3lm.py"
-    path.write_text(f"{path.read_text()}\nSHARDED = {sharded}\n")
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    before = held(model)
-    found = run("--adapter", "bd3lm", "--checkpoint", str(model), "--trust-remote-code")
-    assert found.result.ret == 0
-    (adapter,) = found.report["verdicts"]["adapters"]
-    assert adapter["model"]["miniature"] is False
-    assert adapter["model"]["label"] == "checkpoint model"
-    assert found.report["measurements"]["models"] == {"bd3lm": str(model)}
-    assert "bd3lm on checkpoint model: " in found.text
-    assert "miniature" not in found.text
-    assert held(model) == before
-
-
-def held(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def shard(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    held = load_file(folder / "model.safetensors")
-    without_weights(folder)
-    where = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(sorted(held))}
-    for file in set(where.values()):
-        save_file({name: held[name] for name in where if where[name] == file}, folder / file, {"format": "pt"})
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..finding import LEDGER_CODES
 from ..requirement import FAMILIES, Requirement
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from ..subject import Boot
 
 Apply = Callable[["Boot"], None]
-
-LEDGER = {"stale", "drifted"}
-"""Codes with which the ledger speaks of itself; they show that something changed, not that a check saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +69,8 @@ def without(registry: Mapping[str, Requirement], removed: str) -> dict[str, Requ
 
 
 def noticed(outcome: Outcome) -> list[Finding]:
-    """What a check itself found against a mutant: undeclared findings, the ledger's own remarks left out."""
-    return [finding for finding in outcome.findings if finding.code not in LEDGER]
+    """What a check itself found against a mutant: undeclared findings, the ledger's own remarks left out.
+
+    A stale entry shows that something changed, not that the check saw what.
+    """
+    return [finding for finding in outcome.findings if finding.code not in LEDGER_CODES]

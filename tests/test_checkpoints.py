@@ -1,0 +1,60 @@
+"""Good checkpoints: judged by the same requirements, held against the same snapshots, left as they were."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def test_a_checkpoint_of_other_sizes_is_held_against_the_same_snapshots(run: Callable) -> None:
+    from conformance import checkpoint
+    from conformance.adapters.bd3lm import SPEC
+
+    sizes = {"n_blocks": 3, "hidden_dim": 32, "model_length": 26, "block_size": 2, "vocab_size": 101}
+    other = checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), SPEC, sizes)
+    found = run("--adapter", "bd3lm", "--checkpoint", str(other), "--trust-remote-code", timed=True)
+    assert found.result.ret == 0
+    (adapter,) = found.report["verdicts"]["adapters"]
+    assert adapter["summary"]["conforms"] is True
+    assert adapter["sizes"]["layers"] == 3
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "shards"])
+def test_a_good_checkpoint_is_judged_and_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, run: Callable, model: Path, sharded: bool
+) -> None:
+    if sharded:
+        shard(model)
+    # Code that no other test has imported, so that it is compiled here.
+    path = model / "modeling_bd3lm.py"
+    path.write_text(f"{path.read_text()}\nSHARDED = {sharded}\n")
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before = held(model)
+    found = run("--adapter", "bd3lm", "--checkpoint", str(model), "--trust-remote-code")
+    assert found.result.ret == 0
+    (adapter,) = found.report["verdicts"]["adapters"]
+    assert adapter["model"]["miniature"] is False
+    assert adapter["model"]["label"] == "checkpoint model"
+    assert found.report["measurements"]["models"] == {"bd3lm": str(model)}
+    assert "bd3lm (checkpoint model): " in found.text
+    assert "miniature" not in found.text
+    assert held(model) == before
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def shard(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    held = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(sorted(held))}
+    for file in set(where.values()):
+        save_file({name: held[name] for name in where if where[name] == file}, folder / file, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
