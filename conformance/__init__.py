@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .spec import AdapterSpec, Impossible, Layout, MaskTensor, NotYet, PerRow, Size, Span
-
 if TYPE_CHECKING:
     from .booting import boot
+    from .spec import AdapterSpec, Impossible, Layout, MaskTensor, NotYet, PerRow, Size, Span
     from .verification import Report, verify
+
+_HOMES = {
+    "booting": ("boot",),
+    "spec": ("AdapterSpec", "Impossible", "Layout", "MaskTensor", "NotYet", "PerRow", "Size", "Span"),
+    "verification": ("Report", "verify"),
+}
 
 __all__ = [
     "AdapterSpec",
@@ -25,11 +30,10 @@ __all__ = [
     "verify",
 ]
 
-_LATE = {"boot": "booting", "Report": "verification", "verify": "verification"}
-
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch or pytest when it is asked for."""
-    if name in _LATE:
-        return getattr(importlib.import_module(f".{_LATE[name]}", __name__), name)
+    """Import a public name when it is asked for: pytest loads this package at every start, wanted or not."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
