@@ -212,10 +212,13 @@ class Pair:
         return self._oracle(torch.float32)
 
     def _oracle(self, dtype: torch.dtype) -> taps.Recording:
-        if self.boot.oracle is None:
+        boot = self.boot
+        if boot.oracle is None:
             return taps.Recording()
-        self.boot.forwards["oracle"] += 1
-        return taps.record_oracle(self.boot.oracle, self.boot.params, self.boot.config, self.inputs, dtype)
+        boot.forwards["oracle"] += 1
+        # On a long stream the scores alone would fill the memory; only what someone asks for is kept.
+        names = boot.bridge.hook_dict.keys() | self.reference.taps.keys()
+        return taps.record_oracle(boot.oracle, boot.params, boot.config, self.inputs, dtype, names)
 
     def want(self, name: str) -> Tensor | None:
         """What the tap should hold: the reference at a module boundary, else the oracle.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,12 +99,14 @@ def record_oracle(
     config: Mapping[str, Any],
     inputs: Mapping[str, Any],
     dtype: torch.dtype,
+    names: Container[str] | None = None,
 ) -> Recording:
-    """Record every tap of an oracle, computed in `dtype`."""
+    """Record the taps of an oracle in `names`, by default all, computed in `dtype`."""
     recording = Recording()
 
     def tap(name: str, tensor: Tensor) -> Tensor:
-        recording.add(name, tensor)
+        if names is None or name in names:
+            recording.add(name, tensor)
         return tensor
 
     cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in params.items()}
