@@ -59,6 +59,7 @@ def start(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     if not config.pluginmanager.hasplugin("syrupy"):
         raise pytest.UsageError("--adapter: snapshots need the plugin syrupy; add -p syrupy, or drop -p no:syrupy")
+    _stay(config)
     _refuse_update_of_installed(config, request)
     for family in FAMILIES:
         config.pluginmanager.import_plugin(module_of(family))
@@ -76,6 +77,15 @@ def start(config: pytest.Config) -> None:
         config.pluginmanager.register(ByAdapter(request), "conformance-xdist")
     if not worker:
         config.pluginmanager.register(Books(config, request), BOOKS)
+
+
+def _stay(config: pytest.Config) -> None:
+    """Keep the root where pytest was started, which takes the folder behind `--checkpoint` for a place of tests.
+
+    It might root itself there, write its cache into the model and name every case by a path from elsewhere.
+    """
+    if config.getoption("checkpoint") and config.inipath is None and not config.getoption("rootdir"):
+        config._rootpath = config.invocation_params.dir
 
 
 def _take_ids(config: pytest.Config, request: Request) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,3 +59,14 @@ def shard(folder: Path) -> None:
     for file in set(where.values()):
         save_file({name: held[name] for name in where if where[name] == file}, folder / file, {"format": "pt"})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+
+
+def test_the_root_stays_where_pytest_was_started(
+    run: Callable, miniature: Path, pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    elsewhere = Path(shutil.copytree(miniature, tmp_path / "elsewhere"))
+    found = run("--adapter", "bd3lm", "--checkpoint", str(elsewhere), "--trust-remote-code", "-k", "names")
+    assert found.result.ret == 0
+    assert f"rootdir: {pytester.path}" in found.text
+    assert (pytester.path / ".pytest_cache").is_dir()
+    assert not list(tmp_path.rglob(".pytest_cache"))

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
     from ..subject import Pair
 
-SIGNIFICANT = 100.0
-"""A position has moved when it moves by more than this many budgets; rounding stays below one."""
+SIGNIFICANT = 4.0
+"""A position has moved when it moves by more than this many budgets.
+
+Measured, on the miniature and on 512 tokens in six layers: who may not attend moves by at most 0.2 budgets, who may
+by at least 60, and by less the longer the stream is, because attention spreads.
+"""
 
 MOST_KEYS = 64
 """Positions of a long stream that are perturbed."""
