@@ -25,6 +25,9 @@ SHARED = Path(__file__).parent / "adapters" / "transformer_lens.deviations.toml"
 FIELDS = {"requirement", "at", "finding", "because", "issue", "layouts", "versions"}
 NEEDED = ("requirement", "at", "finding", "because")
 
+UNDECLARABLE = {"loading/independence": (), "parity/oracle": ("no-oracle",)}
+"""Requirements that make the judges judges, and the findings against them that may be declared all the same."""
+
 
 class LedgerError(ValueError):
     """A ledger that cannot be trusted; the message names file, entry and what to write instead."""
@@ -148,6 +151,8 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
         raise LedgerError(f"{where}: issue is a string, got {item['issue']!r}; write the address of the issue")
     if item["requirement"] not in known:
         raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{nearest(item['requirement'], known)}")
+    if item["requirement"] in UNDECLARABLE and item["finding"] not in UNDECLARABLE[item["requirement"]]:
+        raise LedgerError(f"{where}: {item['requirement']} cannot be declared, all else rests on it; mend it")
     for name in ("layouts", "versions"):
         value = item.get(name, [])
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):

@@ -29,6 +29,10 @@ NODE = re.compile(rf"[./]*(?P<id>conformance\.({'|'.join(FAMILIES)})(::.*)?)")
 GIVEN, BOOKS = "conformance-request", "conformance-books"
 """Plugin names under which `verify` hands a request over instead of a command line, and finds what came of it."""
 
+RUN, XDIST = "conformance-run", "conformance-xdist"
+OWN = (RUN, XDIST, BOOKS)
+"""Plugins that a run is made of."""
+
 SETTLED = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED}
 """Exit statuses of a session whose collection ended well."""
 
@@ -64,6 +68,9 @@ def start(config: pytest.Config) -> None:
     for family in FAMILIES:
         config.pluginmanager.import_plugin(module_of(family))
         config.addinivalue_line("markers", f"{family}: requirements of the family {family}")
+    for name in OWN:
+        if config.pluginmanager.is_blocked(name):
+            raise pytest.UsageError(f"-p no:{name}: without it nothing is judged or told; drop --adapter instead")
     if all(config.pluginmanager.is_blocked(module_of(family)) for family in FAMILIES):
         raise pytest.UsageError("--adapter: every family of checks is switched off with -p no:; leave one on")
     for level in Level:
@@ -72,9 +79,9 @@ def start(config: pytest.Config) -> None:
     config.option.benchmark_quiet = True
     ids = _take_ids(config, request)
     _share_snapshot_folders(request)
-    config.pluginmanager.register(Run(config, request, ids), "conformance-run")
+    config.pluginmanager.register(Run(config, request, ids), RUN)
     if config.pluginmanager.hasplugin("xdist"):
-        config.pluginmanager.register(ByAdapter(request), "conformance-xdist")
+        config.pluginmanager.register(ByAdapter(request), XDIST)
     if not worker:
         config.pluginmanager.register(Books(config, request), BOOKS)
 
@@ -262,7 +269,7 @@ class Books:
         """What pytest itself does not count as a failure, but a judge must."""
         unmet = any(told["red"] for told in self.told.values())
         narrowed = self.state == "PARTIAL" and self.request.complete
-        return self.state == "INCOMPLETE" or narrowed or unmet or bool(self.unwritten)
+        return not self.selected or self.state == "INCOMPLETE" or narrowed or unmet or bool(self.unwritten)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The verdict, on one screen."""

@@ -1,4 +1,7 @@
-"""A run as a function call: the same pytest session, in this process, printing and writing nothing."""
+"""A run as a function call: the same pytest session, in this process, printing nothing and leaving no files.
+
+Where transformers was imported before, remote code is copied into its own module cache, as by any boot.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,12 @@ def verify(spec: AdapterSpec | str, *, checkpoint: str | None = None, trust_remo
     )
     given.pytest_unconfigure = lambda config: setattr(given, "books", config.pluginmanager.get_plugin(BOOKS))
     printed = io.StringIO()
-    with tempfile.TemporaryDirectory() as nowhere, contextlib.redirect_stdout(printed), _no_extra_options():
+    with (
+        tempfile.TemporaryDirectory() as nowhere,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        _no_extra_options(),
+    ):
         # No configuration or conftest of the folder that the caller happens to be in, and nothing that writes into it.
         own = ["--adapter", str(spec), "--rootdir", nowhere, "-c", os.devnull, "--noconftest", "--capture=no"]
         pytest.main([*own, "-p", "no:cacheprovider", "-p", "no:benchmark"], plugins=[given])

@@ -60,9 +60,10 @@ def test_a_run_in_which_no_case_is_left_has_judged_nothing(pytester: pytest.Pyte
     assert found.result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "PARTIAL, no verdict" in found.text
     pytester.makepyfile(test_own="def test_own():\n    pass\n")
-    found = run("--adapter", "bd3lm", "-k", "own", "test_own.py")
+    found = run("--adapter", "bd3lm", "-k", "test_own", "test_own.py")
+    assert found.result.ret == 1
     assert "PARTIAL, no verdict" in found.text
-    found = run("--adapter", "bd3lm", "-k", "own", "test_own.py", "--complete")
+    found = run("--adapter", "bd3lm", "-k", "test_own", "test_own.py", "--complete")
     assert found.result.ret == 1
 
 
@@ -222,3 +223,10 @@ def test_an_entry_for_these_versions_declares(run: Callable, third_party: Callab
     found = run("--adapter", third_party(ledger=versioned("transformer-lens>=4.3")), "-k", "config_truths")
     assert found.result.ret == 0
     assert found.verdicts("loading/config-truths") == {None: "DEVIATION"}
+
+
+@pytest.mark.parametrize("name", ["conformance-run", "conformance-books", "conformance-xdist"])
+def test_no_part_of_a_run_can_be_switched_off(pytester: pytest.Pytester, name: str) -> None:
+    result = pytester.runpytest_inprocess("--adapter", "bd3lm", "-p", f"no:{name}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: -p no:{name}: without it nothing is judged or told" in result.stderr.str()

@@ -71,9 +71,11 @@ def values(pair: Pair) -> Iterator[Finding]:
     from ..compare import exact
 
     _, cache = _cached(pair)
-    for name, calls in pair.observed.taps.items():
-        if name in cache and not any(_same(cache[name], call) for call in calls):
-            yield from exact(name, cache[name], pair.observed.joined(name))
+    for name, entry in cache.items():
+        fired = _canonical(pair, name)
+        calls = pair.observed.taps.get(fired, [])
+        if calls and not any(_same(entry, call) for call in calls):
+            yield from exact(name, entry, pair.observed.joined(fired))
 
 
 @requirement("cache/filters", level=MUST, needs=("cache/complete",))

@@ -51,6 +51,8 @@ def pairing(boot: Boot) -> Iterator[Finding]:
     from ..taps import paired
 
     model = boot.bridge.original_model
+    if not boot.spec.points:
+        yield Finding("undeclared", "points", got="no points in the spec", want="components with the modules they wrap")
     for name, path in paired(boot.spec.points, boot.layers):
         wrapped = getattr(components.at(boot.bridge, name), "original_component", None)
         wanted = components.unwrapped(components.at(model, path))

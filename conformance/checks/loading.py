@@ -108,7 +108,7 @@ def live_parameters(boot: Boot) -> Iterator[Finding]:
             weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
             gradients = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), allow_unused=True)
         moving |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None and g.abs().max() > 0}
-    for name in parameters.keys() - moving:
+    for name in sorted(parameters.keys() - moving):
         yield Finding("without-effect", name, got="gradient 0 in every layout", want="an influence on the logits")
 
 
@@ -156,6 +156,8 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
     """
     from ..spec import Size
 
+    if not boot.spec.truths:
+        yield Finding("undeclared", "cfg", got="no truths in the spec", want="what analysis code reads from cfg")
     for name, truth in boot.spec.truths.items():
         wanted: Any = truth.of(boot.sizes) if isinstance(truth, Size) else truth
         accepted = tuple(wanted) if isinstance(wanted, frozenset) else (wanted,)

@@ -22,7 +22,7 @@ def oracle(pair: Pair) -> Iterator[Finding]:
     from ..compare import ORACLE_ULPS, close, ulp
 
     if not pair.exact.order:
-        yield Finding("no-oracle", "logits", got="no oracle in the spec", want="the equations of the architecture")
+        yield Finding("no-oracle", "oracle", got="no oracle in the spec", want="the equations of the architecture")
         return
     wanted = {name: pair.reference.joined(name) for name in pair.reference.taps} | {"logits": pair.reference.logits}
     for name, want in wanted.items():

@@ -86,6 +86,16 @@ def follows_changes_in_place(boot: Boot) -> None:
 
 
 @mutant(kills="cache/values")
+def alias_holds_another_tensor(boot: Boot) -> None:
+    """The entry under an alias is another tensor than the one that the hook it stands for fired with."""
+
+    def change(entries: Entries, asked: Any) -> Entries:
+        return entries if asked else {**entries, "hook_embed": entries["hook_embed"] + 1}
+
+    _caching(boot, change)
+
+
+@mutant(kills="cache/values")
 def half_of_nothing(boot: Boot) -> None:
     """The entry of a hook with several firings has room for one and was filled by none."""
     pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
