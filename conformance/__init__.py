@@ -7,17 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .booting import boot
-    from .spec import AdapterSpec, Impossible, Layout, MaskTensor, NotYet, PerRow, Size, Span
+    from .spec import AdapterSpec, Branch, Chunk, Impossible, Layout, MaskTensor, NotYet, PerRow, Size, Span
     from .verification import Report, verify
 
 _HOMES = {
     "booting": ("boot",),
-    "spec": ("AdapterSpec", "Impossible", "Layout", "MaskTensor", "NotYet", "PerRow", "Size", "Span"),
+    "spec": (
+        "AdapterSpec",
+        "Branch",
+        "Chunk",
+        "Impossible",
+        "Layout",
+        "MaskTensor",
+        "NotYet",
+        "PerRow",
+        "Size",
+        "Span",
+    ),
     "verification": ("Report", "verify"),
 }
 
 __all__ = [
     "AdapterSpec",
+    "Branch",
+    "Chunk",
     "Impossible",
     "Layout",
     "MaskTensor",

@@ -118,7 +118,7 @@ class CaseItem(pytest.Function):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where the check is written, under the name of the case."""
         code = self.case.requirement.check.__code__
-        return self.path, code.co_firstlineno - 1, self.name
+        return Path(code.co_filename), code.co_firstlineno - 1, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Every finding with its detail, then the sentence that is not met."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from . import compare, taps
 
 if TYPE_CHECKING:
-    from .subject import Pair
+    from .pair import Pair
 
 ROWS = 8
 """Hooks that share a forward when they are pushed one by one; each has a row of the batch to itself."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from .finding import MET, Finding, Outcome, Verdict
 from .ledger import Ledger
+from .pair import SubjectRaised
 from .requirement import Requirement
-from .subject import Boot, SubjectRaised
+from .subject import Boot
 
 BLOCKING = ("loading/boots", "loading/independence", "loading/runs")
 """Requirements without which nothing else can be judged, each in the layouts that it speaks of."""

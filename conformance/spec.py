@@ -117,6 +117,28 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part `index` of the last axis of a hook's tensor, cut into `of` equal parts."""
+
+    hook: str
+    index: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What one part of a layer adds to the residual stream: `after = before + gate * raw`, each a hook.
+
+    A gate without a position axis holds for every position; a model without gates has 1.
+    """
+
+    before: str
+    raw: str
+    after: str
+    gate: str | Chunk | float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class NotYet:
     """A capability that is missing today; using it must raise an error that names it. `issue` asks for it."""
 
@@ -144,7 +166,8 @@ class AdapterSpec:
     user has to set to run the model here; they go to subject and reference alike.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
-    `streams` are the residual stream before and after a layer, as hook names; `bench` are the config fields of
+    `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
+    between; `lens` scale and shift of the final norm's output, as hooks, where the model has them; `bench` are the config fields of
     a size at which arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
 
     Raises:
@@ -166,6 +189,8 @@ class AdapterSpec:
     capabilities: Mapping[str, NotYet | Impossible] = field(default_factory=dict)
     oracle: str | None = None
     streams: tuple[str, str] = ("blocks.{layer}.hook_resid_pre", "blocks.{layer}.hook_resid_post")
+    branches: tuple[Branch, ...] = ()
+    lens: tuple[str | Chunk, str | Chunk] | None = None
     bench: Mapping[str, object] = field(default_factory=dict)
     ceiling: float = 1.15
     axes: tuple[str, ...] = ()

@@ -107,6 +107,6 @@ def test_an_id_is_taken_once() -> None:
 
 
 def test_no_adapter_is_named_in_a_check() -> None:
-    for path in (ROOT / "conformance" / "checks").glob("*.py"):
+    for path in (ROOT / "conformance" / "checks").rglob("*.py"):
         text = path.read_text().lower()
         assert not [name for name in ("bd3lm", "llada", "dream", "gidd") if name in text], path

@@ -146,7 +146,7 @@ def test_a_check_that_breaks_is_an_error_of_the_suite() -> None:
 
 
 def test_a_forward_that_raises_is_a_finding_about_the_subject() -> None:
-    from conformance.subject import SubjectRaised
+    from conformance.pair import SubjectRaised
 
     outcome = judged(required("a/b", SubjectRaised("ValueError: no")))["a/b"]
     assert [f.code for f in outcome.findings] == ["raised"]

@@ -65,10 +65,10 @@ def test_noticed_by_its_requirement_and_by_it_alone(name: str, boot, judged: Cal
     judge = judged(rest)
     others = {required.id: outcomes(judge, required) for required in family}
     assert {
-        id: [finding.line() for finding in outcome.findings] or outcome.trace
+        id: [finding.line() for finding in noticed(outcome)] or outcome.trace
         for id, found in others.items()
         for outcome in found
-        if outcome.findings or outcome.verdict is Verdict.ERROR
+        if noticed(outcome) or outcome.verdict is Verdict.ERROR
     } == {}
 
 
@@ -106,7 +106,7 @@ def test_an_edit_that_is_discarded_is_noticed_at_every_hook(boot) -> None:
         fire(tensor)
         return tensor
 
-    check, pair = REGISTRY["hooks/edits-reach"].check, boot.pairs["train"]
+    check, pair = REGISTRY["interventions/edits"].check, boot.pairs["train"]
     # Token ids cannot be pushed; everything else can. The last layer is where an edit has least to go through.
     hooks = [name for name, (value, *_) in pair.observed.taps.items() if value.is_floating_point()]
     assert len(hooks) == len(pair.observed.taps) - 1

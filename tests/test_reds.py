@@ -74,7 +74,7 @@ ADAPTERS = {
                 super().__init__(cfg)
                 self.component_mapping["blocks"].submodules["attn"].submodules["o"] = Deaf(name="attn_out")
         """,
-        "hooks/edits-reach",
+        "interventions/edits",
         "blocks.0.attn.o.hook_out: edit-discarded",
     ),
     "a parameter left at its initial value": (

@@ -1,7 +1,7 @@
 """BD3LM, the block diffusion language model (arXiv 2503.09573), as TransformerLens ships its adapter."""
 
 from ..oracles.relations import block_causal, block_diffusion_training
-from ..spec import AdapterSpec, Impossible, Layout, MaskTensor, PerRow, Size, Span
+from ..spec import AdapterSpec, Branch, Chunk, Impossible, Layout, MaskTensor, PerRow, Size, Span
 
 # "timesteps" are noise levels sigma = -log(1 - p); the loglinear schedule ends at -log(1e-3).
 SIGMA = PerRow(0.0, 6.9)
@@ -62,6 +62,21 @@ SPEC = AdapterSpec(
         "ln_final": "backbone.output_layer.norm_final",
         "unembed": "backbone.output_layer.linear",
     },
+    branches=(
+        Branch(
+            before="blocks.{layer}.hook_resid_pre",
+            raw="blocks.{layer}.attn.o.hook_out",
+            gate=Chunk("blocks.{layer}.adaln_modulation.hook_out", 2, of=6),
+            after="blocks.{layer}.hook_resid_mid",
+        ),
+        Branch(
+            before="blocks.{layer}.hook_resid_mid",
+            raw="blocks.{layer}.mlp.out.hook_out",
+            gate=Chunk("blocks.{layer}.adaln_modulation.hook_out", 5, of=6),
+            after="blocks.{layer}.hook_resid_post",
+        ),
+    ),
+    lens=("ln_final.hook_adaln_scale", "ln_final.hook_adaln_shift"),
     oracle="conformance.oracles.bd3lm:forward",
     truths={
         "n_ctx": Size("n"),

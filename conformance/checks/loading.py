@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..judge import Evidence
-    from ..subject import Boot, Pair
+    from ..pair import Pair
+    from ..subject import Boot
 
 
 @requirement("loading/boots", level=MUST)
@@ -174,7 +175,7 @@ def unknown_keyword(pair: Pair) -> Iterator[Finding]:
 
     A misspelt timestep or mask that is swallowed gives the logits of another experiment.
     """
-    from ..subject import SubjectRaised
+    from ..pair import SubjectRaised
 
     try:
         pair.call(conformance_misspelt=1)
@@ -218,8 +219,8 @@ def _capability(
     pair: Pair, name: str, use: Callable[[], Any], works: Callable[[Any], bool], evidence: Evidence
 ) -> Iterator[Finding]:
     """Exactly one of two sentences is checked: it works, or its use is refused by a typed error that names it."""
+    from ..pair import SubjectRaised
     from ..spec import Impossible
-    from ..subject import SubjectRaised
 
     declined = pair.boot.spec.capabilities.get(name)
     try:

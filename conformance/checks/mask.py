@@ -11,7 +11,7 @@ from ..requirement import MUST, requirement
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..subject import Pair
+    from ..pair import Pair
 
 SIGNIFICANT = 4.0
 """A position has moved when it moves by more than this many budgets.
@@ -55,7 +55,7 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
     yield from _compare(where.path, held[window, window], _relation(pair))
 
 
-@requirement("mask/relation", level=MUST, needs=("hooks/edits-reach",))
+@requirement("mask/relation", level=MUST, needs=("interventions/edits",))
 def relation(pair: Pair) -> Iterator[Finding]:
     """In every layer, changing one position MUST move exactly the positions that may attend to it.
 
@@ -153,7 +153,7 @@ def _influence(pair: Pair, first: int, last: int, keys: list[int]) -> tuple[Tens
 
 def _stream(pair: Pair, name: str) -> str:
     """The canonical name of a hook on the residual stream, once it is known to fire."""
-    from ..subject import SubjectRaised
+    from ..pair import SubjectRaised
 
     point = pair.boot.bridge.hook_dict.get(name)
     if point is None or point.name not in pair.observed.taps:

@@ -10,7 +10,7 @@ from ..requirement import MUST, requirement
 
 if TYPE_CHECKING:
     from ..judge import Evidence
-    from ..subject import Pair
+    from ..pair import Pair
 
 
 @requirement("parity/oracle", level=MUST)

@@ -14,8 +14,9 @@ from ..requirement import MUST, requirement
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..pair import Pair
     from ..snapshots import Snapshot
-    from ..subject import Boot, Pair
+    from ..subject import Boot
 
 
 @requirement("snapshot/hook-tree", level=MUST, needs=("hooks/fires",))

@@ -10,8 +10,9 @@ from ..requirement import MUST, requirement
 
 if TYPE_CHECKING:
     from ..judge import Evidence
+    from ..pair import Pair
     from ..snapshots import Snapshot
-    from ..subject import Boot, Pair
+    from ..subject import Boot
     from ..timing import Measure
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..subject import Boot
 
 Registry = Mapping[str, Any]
+Entries = dict[str, Any]
 
 
 def on_bridge(boot: Boot, defect: Callable[[Any], None]) -> None:
@@ -68,3 +69,41 @@ def _become(owner: Any, **members: Any) -> None:
     """Give one object a class of its own, with some members replaced; the name of the class stays."""
     kind = type(owner)
     object.__setattr__(owner, "__class__", type(kind.__name__, (kind,), members))
+
+
+def refuse(bridge: Any, which: Callable[[str], bool], message: str) -> None:
+    """Refuse hooks at some points, as TransformerLens does for points that are switched off."""
+
+    def check(inner: Callable[..., Any], point: Any, *args: Any, **kwargs: Any) -> None:
+        if which(point.name):
+            raise ValueError(message)
+        inner(point, *args, **kwargs)
+
+    around(bridge, "check_hooks_to_add", check)
+
+
+def from_the_second_on(boot: Boot, bridge: Any, defect: Callable[..., Any]) -> None:
+    """Let `defect(fire, tensor)` answer for a hook that fires once per part of the stream, but for the first part."""
+    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    fired: list[bool] = []
+
+    def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        fired.clear()
+        return inner(*args, **kwargs)
+
+    def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        fired.append(True)
+        return inner(tensor) if len(fired) == 1 else defect(inner, tensor)
+
+    around(bridge, "forward", forward)
+    around_firing(bridge, pattern.replace("{layer}", "0") + ".hook_out", fire)
+
+
+def caching(boot: Boot, change: Callable[[Entries, Any], Entries]) -> None:
+    """Let `change(entries, names_filter)` make the cache that `run_with_cache` returns."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
+        logits, cache = inner(*args, names_filter=names_filter, **kwargs)
+        return logits, change(dict(cache.items()), names_filter)
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))

@@ -1,27 +1,15 @@
-"""cache: entries that are missing, made up, partial, late, shared, or that cost the run its logits."""
+"""Entries that are missing, made up, partial, late, shared, or that cost the run its logits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import mutant
-from .surgery import around, component, on_bridge
+from .. import mutant
+from ..surgery import Entries, around, caching, component, on_bridge
 
 if TYPE_CHECKING:
-    from ..subject import Boot
-
-Entries = dict[str, Any]
-
-
-def _caching(boot: Boot, change: Callable[[Entries, Any], Entries]) -> None:
-    """Let `change(entries, names_filter)` make the cache that `run_with_cache` returns."""
-
-    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
-        logits, cache = inner(*args, names_filter=names_filter, **kwargs)
-        return logits, change(dict(cache.items()), names_filter)
-
-    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+    from ...subject import Boot
 
 
 @mutant(kills="cache/observes")
@@ -38,7 +26,7 @@ def another_kernel(boot: Boot) -> None:
 @mutant(kills="cache/complete")
 def aliases_left_out(boot: Boot) -> None:
     """The default sweep keeps canonical names only, and `cache["hook_embed"]` is a KeyError."""
-    _caching(boot, lambda entries, asked: entries if asked else {n: v for n, v in entries.items() if n != "hook_embed"})
+    caching(boot, lambda entries, asked: entries if asked else {n: v for n, v in entries.items() if n != "hook_embed"})
 
 
 @mutant(kills="cache/complete")
@@ -49,7 +37,7 @@ def made_up_entry(boot: Boot) -> None:
         first = next(iter(entries.values()), None)
         return entries if asked or first is None else {**entries, "blocks.0.attn.hook_result": first.clone()}
 
-    _caching(boot, change)
+    caching(boot, change)
 
 
 @mutant(kills="cache/keeps-every-firing")
@@ -92,7 +80,7 @@ def alias_holds_another_tensor(boot: Boot) -> None:
     def change(entries: Entries, asked: Any) -> Entries:
         return entries if asked else {**entries, "hook_embed": entries["hook_embed"] + 1}
 
-    _caching(boot, change)
+    caching(boot, change)
 
 
 @mutant(kills="cache/values")
@@ -100,41 +88,7 @@ def half_of_nothing(boot: Boot) -> None:
     """The entry of a hook with several firings has room for one and was filled by none."""
     pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
     name = pattern.replace("{layer}", "0") + ".hook_out"
-    _caching(boot, lambda entries, _: {n: value * 0 if n == name else value for n, value in entries.items()})
-
-
-@mutant(kills="cache/filters")
-def ignores_predicates(boot: Boot) -> None:
-    """A predicate given as `names_filter` is ignored, and everything is kept (TransformerLens PR #1724)."""
-
-    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
-        return inner(*args, names_filter=None if callable(names_filter) else names_filter, **kwargs)
-
-    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
-
-
-@mutant(kills="cache/filter-typo")
-def empty_for_a_typo(boot: Boot) -> None:
-    """A misspelt name yields an empty cache and no error."""
-
-    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
-        one = isinstance(names_filter, str)
-        return inner(*args, names_filter=(lambda name: name == names_filter) if one else names_filter, **kwargs)
-
-    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
-
-
-@mutant(kills="cache/filter-typo")
-def nameless_error(boot: Boot) -> None:
-    """A misspelt name raises an error that does not say which name of the list it was."""
-
-    def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return inner(*args, **kwargs)
-        except KeyError:
-            raise KeyError("some names matched no hook points") from None
-
-    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+    caching(boot, lambda entries, _: {n: value * 0 if n == name else value for n, value in entries.items()})
 
 
 @mutant(kills="cache/own-storage")
@@ -164,4 +118,4 @@ def buffers_reused_by_the_next_run(boot: Boot) -> None:
             buffers[name].copy_(value)
         return {name: buffers[name] for name in entries}
 
-    _caching(boot, change)
+    caching(boot, change)

@@ -1,0 +1,229 @@
+"""One layout of the pair under comparison: subject, reference and oracle on one input, each recorded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import compare, taps
+from .spec import Layout, PerRow, Size, pattern_of
+
+if TYPE_CHECKING:
+    from .subject import Boot
+
+BATCH, SEED = 2, 20260101
+OTHER_BATCH, OTHER_SEED = 3, 1
+
+
+class SubjectRaised(Exception):
+    """The bridge raised where a check expected it to run; the suite turns it into a finding."""
+
+
+@contextmanager
+def blamed_on_subject() -> Iterator[None]:
+    """Turn whatever is raised inside into SubjectRaised."""
+    try:
+        yield
+    except SubjectRaised:
+        raise
+    except Exception as error:
+        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass
+class Pair:
+    """Subject, reference and oracle in one layout, on one seeded input, each recorded once."""
+
+    boot: Boot
+    layout: Layout
+
+    @cached_property
+    def length(self) -> int:
+        """Positions in the stream."""
+        return self.layout.length(self.boot.sizes)
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """The layout's arguments by name, drawn from a fixed seed."""
+        return self.draw(BATCH, SEED)
+
+    def draw(self, batch: int, seed: int) -> dict[str, Any]:
+        """Inputs of this layout for another batch size or seed."""
+        sizes, generator = self.boot.sizes, torch.Generator().manual_seed(seed)
+        mask = None if self.boot.spec.mask_token is None else self.boot.spec.mask_token.of(sizes)
+        vocabulary = sizes["d_vocab"] if mask is None else mask
+        spans = []
+        for span in self.layout.stream:
+            shape = (batch, Size(span.length).of(sizes))
+            ids = torch.randint(vocabulary, shape, generator=generator)
+            hidden = torch.rand(shape, generator=generator) < span.masked
+            spans.append(ids if mask is None else ids.masked_fill(hidden, mask))
+        drawn: dict[str, Any] = {"input_ids": torch.cat(spans, dim=1)}
+        for name, value in self.layout.arguments.items():
+            if isinstance(value, PerRow):
+                value = value.low + (value.high - value.low) * torch.rand(batch, generator=generator)
+            drawn[name] = value
+        return drawn
+
+    def call(self, inputs: Mapping[str, Any] | None = None, **extra: Any) -> Tensor:
+        """Logits of the subject; SubjectRaised when it does not return a tensor."""
+        logits = self.guarded(self.boot.bridge, inputs, **extra)
+        if not isinstance(logits, Tensor):
+            raise SubjectRaised(f"the forward returned {type(logits).__name__}, no tensor")
+        return logits
+
+    def guarded(self, run: Callable[..., Any], inputs: Mapping[str, Any] | None = None, **extra: Any) -> Any:
+        """`run` on this layout's inputs the way a user calls a bridge: tokens first, the rest by name."""
+        self.boot.forwards["subject"] += 1
+        arguments = dict(self.inputs if inputs is None else inputs)
+        with blamed_on_subject(), torch.no_grad():
+            return run(arguments.pop("input_ids"), **arguments, **extra)
+
+    def reference_logits(self, inputs: Mapping[str, Any] | None = None) -> Tensor:
+        """Logits of the reference."""
+        self.boot.forwards["reference"] += 1
+        with torch.no_grad():
+            logits: Tensor = self.boot.reference(**(self.inputs if inputs is None else inputs))
+        return logits
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """The subject's logits with no hook attached."""
+        return self.call()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Canonical hook names at which hooks attach."""
+        return [name for name in taps.canonical_names(self.boot.bridge) if name not in self.boot.refused]
+
+    def canonical(self, name: str) -> str:
+        """The canonical name behind an alias; a name that is no hook stays itself."""
+        registry = self.boot.bridge.hook_dict
+        return str(registry[name].name) if name in registry else name
+
+    @cached_property
+    def observed(self) -> taps.Recording:
+        """The subject with an observer at every hook."""
+        with blamed_on_subject():
+            return taps.record_bridge(self.call, self.boot.bridge, self.names)
+
+    @cached_property
+    def again(self) -> taps.Recording:
+        """The subject once more on other tokens, with another batch size, with an observer at every hook."""
+        with blamed_on_subject():
+            inputs = self.draw(OTHER_BATCH, OTHER_SEED)
+            return taps.record_bridge(lambda: self.call(inputs), self.boot.bridge, self.names)
+
+    def cache(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and entries of `run_with_cache`; an entry without a tensor counts as none."""
+        got = self.guarded(self.boot.bridge.run_with_cache, inputs, **options)
+        if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[0], Tensor):
+            raise SubjectRaised("run_with_cache did not return logits and a cache")
+        return got[0], {name: value for name, value in got[1].items() if isinstance(value, Tensor)}
+
+    @cached_property
+    def cached(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and copied entries of one `run_with_cache` without options, shared by all that only read them."""
+        logits, entries = self.cache()
+        return logits, {name: value.clone() for name, value in entries.items()}
+
+    @cached_property
+    def reference(self) -> taps.Recording:
+        """The reference with every paired module recorded under its point's hook names."""
+        return taps.record_modules(self.reference_logits, self.boot.reference, self.boot.spec.points, self.boot.layers)
+
+    @cached_property
+    def exact(self) -> taps.Recording:
+        """The oracle in fp64; empty without one."""
+        return self._oracle(torch.float64)
+
+    @cached_property
+    def rounded(self) -> taps.Recording:
+        """The oracle in fp32; empty without one."""
+        return self._oracle(torch.float32)
+
+    def _oracle(self, dtype: torch.dtype) -> taps.Recording:
+        boot = self.boot
+        if boot.oracle is None:
+            return taps.Recording()
+        boot.forwards["oracle"] += 1
+        # On a long stream the scores alone would fill the memory; only what someone asks for is kept.
+        names = boot.bridge.hook_dict.keys() | self.reference.taps.keys()
+        return taps.record_oracle(boot.oracle, boot.params, boot.config, self.inputs, dtype, names)
+
+    def want(self, name: str) -> Tensor | None:
+        """What the tap should hold: the reference at a module boundary, else the oracle.
+
+        What an alias stands for is never read off the bridge, which could point it anywhere.
+        """
+        if name in self.reference.taps:
+            return self.reference.joined(name)
+        return self.exact.joined(name) if name in self.exact.taps else None
+
+    def allowed(self, name: str) -> float:
+        """The budget at a tap: a multiple of its noise floor, fp32 against the oracle's fp64, and of an ULP."""
+        want = self.reference.logits if name == "logits" else self.want(name)
+        if want is None or not want.is_floating_point():
+            return 0.0
+        return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self.noise(name))
+
+    def noise(self, name: str) -> float:
+        """How far fp32 arithmetic alone moves this tap."""
+        if name == "logits":
+            return compare.distance(self.reference.logits, self.exact.logits) if self.boot.oracle else 0.0
+        if name not in self.exact.taps:
+            return 0.0
+        single = self.reference if name in self.reference.taps else self.rounded
+        return compare.distance(single.joined(name), self.exact.joined(name))
+
+    def mismatches(self) -> list[str]:
+        """Canonical taps that differ from what they should hold, in firing order."""
+        return [name for name in dict.fromkeys(self.observed.order) if self.differs(name)]
+
+    def differs(self, name: str) -> bool:
+        """Whether a recorded tap lies outside its budget."""
+        want = self.want(name)
+        return want is not None and any(compare.close(name, self.observed.joined(name), want, self.allowed(name)))
+
+    @cached_property
+    def divergence(self) -> str:
+        """The first tap that differs, in firing order, in one sentence; empty when every tap agrees."""
+        wrong = self.mismatches()
+        if not wrong:
+            return ""
+        order = list(dict.fromkeys(self.observed.order))
+        before = order.index(wrong[0])
+        since = f"equal up to {order[before - 1]}; " if before else ""
+        return f"{since}first differs at {wrong[0]}{self._call_of(wrong[0])}"
+
+    def _call_of(self, name: str) -> str:
+        got, want = self.observed.taps[name], self.reference.taps.get(name, [])
+        if len(got) < 2 or len(got) != len(want):
+            return ""
+        for number, (one, other) in enumerate(zip(got, want, strict=True), 1):
+            if any(compare.close(name, one, other, self.allowed(name))):
+                return f", call {number} of {len(got)}"
+        return ""
+
+    def declared_calls(self, name: str) -> int:
+        """How often the layout says a hook fires in one forward."""
+        component = pattern_of(name.rpartition(".")[0])
+        return self.layout.fires.get(component, 1)
+
+    def batched(self, rows: int) -> dict[str, Any]:
+        """The first row of the inputs, `rows` times over."""
+        return {
+            name: value[:1].repeat(rows, *[1] * (value.ndim - 1)) if isinstance(value, Tensor) else value
+            for name, value in self.inputs.items()
+        }
+
+    def edited(self, names: Iterable[str], edit: taps.Edit, inputs: Mapping[str, Any] | None = None) -> Tensor:
+        """Logits of the subject while `edit` stands at the given hooks."""
+        with blamed_on_subject():
+            return taps.run_hooked(lambda: self.call(inputs), self.boot.bridge, names, edit)
