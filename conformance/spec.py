@@ -167,8 +167,8 @@ class AdapterSpec:
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
-    between; `lens` scale and shift of the final norm's output, as hooks, where the model has them; `bench` are the config fields of
-    a size at which arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
+    between; `lens` scale and shift of the final norm's output, as hooks, where the model has them; `bench` are the
+    config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
 
     Raises:
         ValueError: a name that makes no id, a layout twice, an unknown capability, a formula that cannot be read.
