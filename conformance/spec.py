@@ -167,8 +167,8 @@ class AdapterSpec:
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
-    between; `lens` scale and shift of the final norm's output, as hooks, where the model has them; `bench` are the
-    config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
+    between; `bench` are the config fields of a size at which
+    arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
 
     Raises:
         ValueError: a name that makes no id, a layout twice, an unknown capability, a formula that cannot be read.
@@ -190,7 +190,6 @@ class AdapterSpec:
     oracle: str | None = None
     streams: tuple[str, str] = ("blocks.{layer}.hook_resid_pre", "blocks.{layer}.hook_resid_post")
     branches: tuple[Branch, ...] = ()
-    lens: tuple[str | Chunk, str | Chunk] | None = None
     bench: Mapping[str, object] = field(default_factory=dict)
     ceiling: float = 1.15
     axes: tuple[str, ...] = ()

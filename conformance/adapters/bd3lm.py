@@ -76,7 +76,6 @@ SPEC = AdapterSpec(
             after="blocks.{layer}.hook_resid_post",
         ),
     ),
-    lens=("ln_final.hook_adaln_scale", "ln_final.hook_adaln_shift"),
     oracle="conformance.oracles.bd3lm:forward",
     truths={
         "n_ctx": Size("n"),
