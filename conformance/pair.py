@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import compare, taps
 from .spec import Layout, PerRow, Size, pattern_of
+from .witnesses import Witnesses
 
 if TYPE_CHECKING:
     from .subject import Boot
@@ -134,53 +135,43 @@ class Pair:
         return logits, {name: value.clone() for name, value in entries.items()}
 
     @cached_property
+    def witnesses(self) -> Witnesses:
+        """Reference and oracle on this input, and what they say of every tap."""
+        boot = self.boot
+        return Witnesses(
+            lambda: taps.record_modules(self.reference_logits, boot.reference, boot.spec.points, boot.layers),
+            self._oracle,
+        )
+
+    @property
     def reference(self) -> taps.Recording:
         """The reference with every paired module recorded under its point's hook names."""
-        return taps.record_modules(self.reference_logits, self.boot.reference, self.boot.spec.points, self.boot.layers)
+        return self.witnesses.reference
 
-    @cached_property
+    @property
     def exact(self) -> taps.Recording:
         """The oracle in fp64; empty without one."""
-        return self._oracle(torch.float64)
-
-    @cached_property
-    def rounded(self) -> taps.Recording:
-        """The oracle in fp32; empty without one."""
-        return self._oracle(torch.float32)
+        return self.witnesses.exact
 
     def _oracle(self, dtype: torch.dtype) -> taps.Recording:
         boot = self.boot
         if boot.oracle is None:
             return taps.Recording()
         boot.forwards["oracle"] += 1
-        # On a long stream the scores alone would fill the memory; only what someone asks for is kept.
-        names = boot.bridge.hook_dict.keys() | self.reference.taps.keys()
-        return taps.record_oracle(boot.oracle, boot.params, boot.config, self.inputs, dtype, names)
+        return taps.record_oracle(boot.oracle, boot.params, boot.config, self.inputs, dtype, self.known_names)
+
+    @cached_property
+    def known_names(self) -> frozenset[str]:
+        """Names that someone may ask a witness for; on a long stream all taps would fill the memory."""
+        return frozenset(self.boot.bridge.hook_dict) | self.reference.taps.keys()
 
     def want(self, name: str) -> Tensor | None:
-        """What the tap should hold: the reference at a module boundary, else the oracle.
-
-        What an alias stands for is never read off the bridge, which could point it anywhere.
-        """
-        if name in self.reference.taps:
-            return self.reference.joined(name)
-        return self.exact.joined(name) if name in self.exact.taps else None
+        """What a tap or the logits should be; None where no witness knows."""
+        return self.witnesses.want(name)
 
     def allowed(self, name: str) -> float:
-        """The budget at a tap: a multiple of its noise floor, fp32 against the oracle's fp64, and of an ULP."""
-        want = self.reference.logits if name == "logits" else self.want(name)
-        if want is None or not want.is_floating_point():
-            return 0.0
-        return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self.noise(name))
-
-    def noise(self, name: str) -> float:
-        """How far fp32 arithmetic alone moves this tap."""
-        if name == "logits":
-            return compare.distance(self.reference.logits, self.exact.logits) if self.boot.oracle else 0.0
-        if name not in self.exact.taps:
-            return 0.0
-        single = self.reference if name in self.reference.taps else self.rounded
-        return compare.distance(single.joined(name), self.exact.joined(name))
+        """How far a tap or the logits may lie from that."""
+        return self.witnesses.allowed(name)
 
     def mismatches(self) -> list[str]:
         """Canonical taps that differ from what they should hold, in firing order."""

@@ -32,11 +32,17 @@ class Recording:
         else:
             self.strange[name] = type(value).__name__
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of this name; `logits` is one."""
+        return name in self.taps or (name == "logits" and self.logits.numel() > 0)
+
     def joined(self, name: str) -> Tensor:
         """All calls of one tap as one tensor, joined on the position axis in call order.
 
         Calls of different shapes are not parts of one stream; the last one then stands for all.
         """
+        if name == "logits":
+            return self.logits
         calls = self.taps[name]
         across = {(*call.shape[:1], *call.shape[2:]) for call in calls}
         return torch.cat(calls, dim=1) if len(calls) > 1 == len(across) and calls[0].ndim > 1 else calls[-1]

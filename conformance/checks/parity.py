@@ -24,12 +24,11 @@ def oracle(pair: Pair) -> Iterator[Finding]:
     if not pair.exact.order:
         yield Finding("no-oracle", "oracle", got="no oracle in the spec", want="the equations of the architecture")
         return
-    wanted = {name: pair.reference.joined(name) for name in pair.reference.taps} | {"logits": pair.reference.logits}
-    for name, want in wanted.items():
-        if name != "logits" and name not in pair.exact.taps:
+    for name in (*pair.reference.taps, "logits"):
+        if name not in pair.exact:
             yield Finding("missing", name, got="no tap in the oracle", want="one at every module boundary")
             continue
-        got = pair.exact.logits if name == "logits" else pair.exact.joined(name)
+        got, want = pair.exact.joined(name), pair.reference.joined(name)
         yield from close(name, got, want, ORACLE_ULPS * ulp(want) if want.is_floating_point() else 0.0)
 
 

@@ -1,0 +1,63 @@
+"""Witnesses: the reference and the oracle on one input, what they say a tap holds, and how far fp32 may stray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from . import compare
+from .taps import Recording
+
+
+@dataclass
+class Witnesses:
+    """What a tensor should be, by its name: at a module boundary the reference's, elsewhere the oracle's.
+
+    Each witness is heard when first asked for, once. `hear_oracle` computes the equations in a dtype; without an
+    oracle it returns an empty recording.
+    """
+
+    hear_reference: Callable[[], Recording]
+    hear_oracle: Callable[[torch.dtype], Recording]
+
+    @cached_property
+    def reference(self) -> Recording:
+        """The remote model, in fp32."""
+        return self.hear_reference()
+
+    @cached_property
+    def exact(self) -> Recording:
+        """The oracle in fp64; empty without one."""
+        return self.hear_oracle(torch.float64)
+
+    @cached_property
+    def rounded(self) -> Recording:
+        """The oracle in fp32; empty without one."""
+        return self.hear_oracle(torch.float32)
+
+    def want(self, name: str) -> Tensor | None:
+        """What the tap should hold, None where no witness knows.
+
+        What an alias stands for is never read off the bridge, which could point it anywhere.
+        """
+        if name in self.reference:
+            return self.reference.joined(name)
+        return self.exact.joined(name) if name in self.exact else None
+
+    def allowed(self, name: str) -> float:
+        """The budget at a tap: a multiple of its noise floor, fp32 against the oracle's fp64, and of an ULP."""
+        want = self.want(name)
+        if want is None or not want.is_floating_point():
+            return 0.0
+        return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self.noise(name))
+
+    def noise(self, name: str) -> float:
+        """How far fp32 arithmetic alone moves this tap; 0 without an oracle."""
+        if name not in self.exact:
+            return 0.0
+        single = self.reference if name in self.reference else self.rounded
+        return compare.distance(single.joined(name), self.exact.joined(name))
