@@ -19,12 +19,14 @@ def boot(
     *,
     trust_remote_code: bool = False,
     overrides: Mapping[str, object] | None = None,
+    hf_model: Any | None = None,
 ) -> TransformerBridge:
     """Boot a bridge from a checkpoint folder, in fp32 on CPU.
 
     Without `adapter`, TransformerLens selects its own by architecture. With one (a class, or
     "module:Class") the public `TransformerBridge` is built around it and TransformerLens's mapping of
-    architectures is neither read nor written.
+    architectures is neither read nor written. With `hf_model`, a model that is built already is taken
+    instead of one loaded from the folder.
     """
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
@@ -39,8 +41,10 @@ def boot(
             dtype=torch.float32,
             tokenizer=tokenizer,
             trust_remote_code=trust_remote_code,
+            hf_model=hf_model,
         )
-    return _boot_with(_adapter_class(adapter), str(folder), tokenizer, trust_remote_code, dict(overrides or {}))
+    chosen = _adapter_class(adapter)
+    return _boot_with(chosen, str(folder), tokenizer, trust_remote_code, dict(overrides or {}), hf_model)
 
 
 def _adapter_class(adapter: str | type) -> type:
@@ -52,7 +56,12 @@ def _adapter_class(adapter: str | type) -> type:
 
 
 def _boot_with(
-    adapter_class: type, folder: str, tokenizer: Any, trust_remote_code: bool, overrides: dict[str, object]
+    adapter_class: type,
+    folder: str,
+    tokenizer: Any,
+    trust_remote_code: bool,
+    overrides: dict[str, object],
+    hf_model: Any | None,
 ) -> TransformerBridge:
     # The steps of TransformerLens's own boot for one device, with the adapter given instead of looked up.
     import transformers
@@ -77,7 +86,9 @@ def _boot_with(
         "attn_implementation": getattr(adapter.cfg, "attn_implementation", None) or "eager",
     }
     adapter.prepare_loading(folder, loading)
-    model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
+    model = hf_model
+    if model is None:
+        model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
     adapter.prepare_model(model)
     tokenizer = _bridge_builder.configure_tokenizer(tokenizer, adapter.cfg)
     return TransformerBridge(model, adapter, tokenizer, driver=TransformersDriver(model, adapter, tokenizer))

@@ -57,16 +57,26 @@ class Boot:
         """The subject."""
         return self.boot_again()
 
-    def boot_again(self) -> Any:
-        """A further boot of the subject, for checks whose sentence is about booting."""
-        bridge = boot(self.folder, self.spec.adapter, trust_remote_code=self.trusted, overrides=self.spec.overrides)
+    def boot_again(self, hf_model: torch.nn.Module | None = None) -> Any:
+        """A further boot of the subject, from the folder or around a model, for checks whose sentence asks for one."""
+        bridge = boot(
+            self.folder,
+            self.spec.adapter,
+            trust_remote_code=self.trusted,
+            overrides=self.spec.overrides,
+            hf_model=hf_model,
+        )
         if self.amend is not None:
             self.amend(bridge)
         return bridge
 
     @cached_property
     def reference(self) -> torch.nn.Module:
-        """The remote class, constructed on CPU and filled from the files; shares nothing with the subject."""
+        """A model that shares nothing with the subject."""
+        return self.construct()
+
+    def construct(self) -> torch.nn.Module:
+        """A further instance of the remote class, constructed on CPU and filled from the files."""
         model = checkpoint.construct(self.folder, self.spec, self.config)
         model.load_state_dict(self.params)
         return model
