@@ -33,6 +33,19 @@ def around_firing(bridge: Any, name: str, defect: Callable[..., Any]) -> None:
     _become(point, __call__=lambda self, tensor: defect(partial(fire, self), tensor))
 
 
+def around_backward_hook(bridge: Any, name: str, defect: Callable[..., Any]) -> None:
+    """Let `defect(hook, gradient)` answer for every backward hook at `name`; `hook(gradient)` asks the hook itself."""
+
+    def add_hook(inner: Callable[..., Any], hook: Callable[..., Any], dir: str = "fwd", **kwargs: Any) -> Any:
+        def changed(gradient: Any, hook: Any) -> Any:
+            return defect(partial(users, hook=hook), gradient)
+
+        users = hook
+        return inner(changed if dir == "bwd" else users, dir=dir, **kwargs)
+
+    around(bridge.hook_dict[name], "add_hook", add_hook)
+
+
 def advertise(bridge: Any, change: Callable[[Registry], Registry]) -> None:
     """Let the bridge advertise other hooks than it has."""
     inner = type(bridge).hook_dict
@@ -107,3 +120,9 @@ def caching(boot: Boot, change: Callable[[Entries, Any], Entries]) -> None:
         return logits, change(dict(cache.items()), names_filter)
 
     on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+def redeclare(bridge: Any, owner: str, alias: str, target: str) -> None:
+    """Let a component declare another target for one of its aliases."""
+    holder = component(bridge, owner)
+    holder.hook_aliases = {**holder.hook_aliases, alias: target}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 from ...requirement import MUST, SHOULD, requirement
@@ -36,6 +36,45 @@ def names(boot: Boot) -> Iterator[Finding]:
             yield Finding("bad-name", name, got=name, want="component.path.hook_name")
         if registry.get(point.name) is not point:
             yield Finding("not-one-object", name, got=f"a hook point named {point.name}", want="the one it stands for")
+
+
+@requirement("hooks/aliases", level=MUST)
+def aliases(boot: Boot) -> Iterator[Finding]:
+    """Every alias that the bridge or a component declares MUST stand in `hook_dict` for the first of its targets that
+    is a hook, and booting MUST NOT warn of any.
+
+    TransformerLens drops an alias that leads nowhere, at best with a warning (25 adapters once had no `hook_q`), and
+    kept a map that was out of date when a component declared another target for its layer.
+    """
+    import warnings
+
+    registry = boot.bridge.hook_dict
+    for alias, targets in _declared(boot.bridge):
+        found = [target for target in targets if target in registry]
+        if not found:
+            yield Finding("unresolved", alias, got=f"no {' and no '.join(targets)}", want="a hook that it stands for")
+        elif alias not in registry:
+            yield Finding("missing", alias, got="no such name", want=f"another name of {found[0]}")
+        elif (name := registry[alias].name) != (wanted := registry[found[0]].name):
+            yield Finding("wrong-target", alias, got=str(name), want=str(wanted))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _ = boot.boot_again().hook_dict
+    for text in dict.fromkeys(str(warning.message) for warning in told):
+        if "alias" in text.lower():
+            yield Finding("warned", "boot", got=text, want="no warning about aliases")
+
+
+def _declared(bridge: Any) -> Iterator[tuple[str, list[str]]]:
+    """Full names of all aliases, each with the full names that it may stand for, the most wanted first."""
+    for path, component in bridge.named_modules(remove_duplicate=False):
+        # Wrappers stand in the remote model too; there their names are the remote model's.
+        if "_original_component" in path.split("."):
+            continue
+        for alias, target in (getattr(component, "hook_aliases", None) or {}).items():
+            targets = [target] if isinstance(target, str) else list(target)
+            prefix = f"{path}." if path else ""
+            yield f"{prefix}{alias}", [f"{prefix}{target}" for target in targets]
 
 
 @requirement("hooks/pairing", level=MUST)

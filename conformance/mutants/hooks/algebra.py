@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import mutant
-from ..surgery import advertise, on_bridge
+from ..surgery import on_bridge, redeclare
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -17,18 +17,10 @@ def branch_alias_on_a_dead_hook(boot: Boot) -> None:
 
     TransformerLens PR #1673: components mapped to classes that cannot express them.
     """
-
-    def defect(bridge: Any) -> None:
-        advertise(bridge, lambda r: {**r, "blocks.0.hook_attn_out": r["blocks.0.attn.hook_out"]})
-
-    on_bridge(boot, defect)
+    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.0", "hook_attn_out", "attn.hook_out"))
 
 
 @mutant(kills="hooks/residual-algebra")
 def stream_alias_behind_the_norm(boot: Boot) -> None:
     """`hook_resid_pre` stands for the normed stream: right name, right shape, wrong place (TransformerLens #1317)."""
-
-    def defect(bridge: Any) -> None:
-        advertise(bridge, lambda r: {**r, "blocks.1.hook_resid_pre": r["blocks.1.ln1.hook_out"]})
-
-    on_bridge(boot, defect)
+    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.1", "hook_resid_pre", "ln1.hook_out"))

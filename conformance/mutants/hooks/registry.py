@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import advertise, on_bridge, refuse
+from ..surgery import advertise, on_bridge, redeclare, refuse
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -51,10 +51,13 @@ def norms_change_places(boot: Boot) -> None:
 @mutant(kills="hooks/complete")
 def dropped(boot: Boot) -> None:
     """The output hook of a component is gone from `hook_dict` and with it every notebook that uses it."""
-    name = next(iter(boot.spec.points))
 
     def defect(bridge: Any) -> None:
-        advertise(bridge, lambda registry: {n: p for n, p in registry.items() if p.name != f"{name}.hook_out"})
+        # One that no alias stands for, so that nothing but the name itself is missing.
+        aliased = {point.name for name, point in bridge.hook_dict.items() if point.name != name}
+        outputs = (f"{name}.hook_out" for name in boot.spec.points if "{" not in name)
+        gone = next(name for name in outputs if name not in aliased)
+        advertise(bridge, lambda registry: {name: point for name, point in registry.items() if name != gone})
 
     on_bridge(boot, defect)
 
@@ -71,10 +74,32 @@ def refused_at_a_point(boot: Boot) -> None:
 
 
 @mutant(kills="hooks/standard-names")
-def nameless_activations(boot: Boot) -> None:
-    """The MLP's activations lose the name that every notebook uses (TransformerLens #1796: promised, not there)."""
+def nameless_norms(boot: Boot) -> None:
+    """The normed stream loses the name that every notebook uses (TransformerLens #1796: promised, not there)."""
 
     def defect(bridge: Any) -> None:
-        advertise(bridge, lambda registry: {n: p for n, p in registry.items() if not n.endswith("mlp.hook_pre")})
+        name = "ln1.hook_normalized"
+        advertise(bridge, lambda registry: {n: p for n, p in registry.items() if not n.endswith(name)})
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="hooks/aliases")
+def alias_that_leads_nowhere(boot: Boot) -> None:
+    """A layer declares an alias for a hook that does not exist, which is dropped (TransformerLens PR #1256)."""
+    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.0", "hook_attn_in", "attn.hook_attn_in"))
+
+
+@mutant(kills="hooks/aliases")
+def alias_map_out_of_date(boot: Boot) -> None:
+    """A layer declares another target for one of its aliases, and the map of aliases in use does not hear of it.
+
+    TransformerLens kept its map as long as the number of hooks stayed the same.
+    """
+
+    def defect(bridge: Any) -> None:
+        kept = dict(bridge.hook_dict)
+        redeclare(bridge, "blocks.1", "hook_attn_out", "attn.qkv.hook_out")
+        advertise(bridge, lambda registry: kept)
 
     on_bridge(boot, defect)
