@@ -32,6 +32,11 @@ def distance(got: Tensor, want: Tensor) -> float:
     return float(apart.nan_to_num(nan=torch.inf).max()) if apart.numel() else 0.0
 
 
+def budget(rounded: Tensor, exact: Tensor) -> float:
+    """How far a tensor may lie from `exact`, when fp32 arithmetic by itself gives `rounded`."""
+    return max(LEAST_ULPS * ulp(exact), NOISE_MULTIPLE * distance(rounded, exact))
+
+
 def shape_of(tensor: Tensor) -> str:
     """Shape and dtype in one word, for messages: `float32[2, 42, 24]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

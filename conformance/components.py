@@ -27,10 +27,15 @@ def unwrapped(module: Any) -> Any:
     return module
 
 
+def own_name(name: str) -> str:
+    """The remote model's own name of a module or parameter that a bridge has wrapped."""
+    return ".".join(part for part in name.split(".") if part != "_original_component")
+
+
 def path_of(model: Any, module: Any) -> str:
     """Where a wrapped module stands in the remote model, in the model's own names."""
     wanted = unwrapped(module)
     for name, candidate in model.named_modules():
         if candidate is wanted:
-            return ".".join(part for part in name.split(".") if part != "_original_component")
+            return own_name(name)
     return type(wanted).__name__

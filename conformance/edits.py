@@ -78,7 +78,7 @@ def _judged(pair: Pair, name: str) -> bool:
 def _together(pair: Pair, names: Sequence[str]) -> Effect:
     pushes = {name: _push(pair, name, ..., seed) for seed, name in enumerate(names)}
     got, exact, rounded = _pushed(pair, pushes, pair.inputs)
-    return Effect("every hook at once", got, compare.distance(got, pair.plain), exact, _allowed(rounded, exact))
+    return Effect("every hook at once", got, compare.distance(got, pair.plain), exact, compare.budget(rounded, exact))
 
 
 def _apart(pair: Pair, names: Sequence[str]) -> Iterator[Effect]:
@@ -98,7 +98,7 @@ def _by_row(pair: Pair, pushes: Mapping[str, _Push]) -> Iterator[Effect]:
     for row, name in enumerate(pushes):
         moved = compare.distance(got[row], pair.plain[0])
         want = exact[row] if _judged(pair, name) else None
-        yield Effect(name, got[row], moved, want, _allowed(rounded[row], exact[row]))
+        yield Effect(name, got[row], moved, want, compare.budget(rounded[row], exact[row]))
 
 
 def _push(pair: Pair, name: str, row: int | EllipsisType, seed: int) -> _Push:
@@ -137,8 +137,3 @@ def _solved(pair: Pair, pushes: Mapping[str, _Push], inputs: Mapping[str, Any], 
         return oracle(params, config, arguments, push)
 
     return taps.record_oracle(edited, boot.params, boot.config, inputs, dtype).logits
-
-
-def _allowed(rounded: Tensor, exact: Tensor) -> float:
-    """A multiple of what fp32 arithmetic alone does under the same push."""
-    return max(compare.NOISE_MULTIPLE * compare.distance(rounded, exact), compare.LEAST_ULPS * compare.ulp(exact))

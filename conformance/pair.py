@@ -16,6 +16,7 @@ from .spec import Layout, PerRow, Size, pattern_of
 from .witnesses import Witnesses
 
 if TYPE_CHECKING:
+    from .backward import Backward
     from .subject import Boot
 
 BATCH, SEED = 2, 20260101
@@ -79,11 +80,13 @@ class Pair:
             raise SubjectRaised(f"the forward returned {type(logits).__name__}, no tensor")
         return logits
 
-    def guarded(self, run: Callable[..., Any], inputs: Mapping[str, Any] | None = None, **extra: Any) -> Any:
+    def guarded(
+        self, run: Callable[..., Any], inputs: Mapping[str, Any] | None = None, *, grad: bool = False, **extra: Any
+    ) -> Any:
         """`run` on this layout's inputs the way a user calls a bridge: tokens first, the rest by name."""
         self.boot.forwards["subject"] += 1
         arguments = dict(self.inputs if inputs is None else inputs)
-        with blamed_on_subject(), torch.no_grad():
+        with blamed_on_subject(), torch.set_grad_enabled(grad):
             return run(arguments.pop("input_ids"), **arguments, **extra)
 
     def reference_logits(self, inputs: Mapping[str, Any] | None = None) -> Tensor:
@@ -164,6 +167,13 @@ class Pair:
     def known_names(self) -> frozenset[str]:
         """Names that someone may ask a witness for; on a long stream all taps would fill the memory."""
         return frozenset(self.boot.bridge.hook_dict) | self.reference.taps.keys()
+
+    @cached_property
+    def backward(self) -> Backward:
+        """Gradients of subject, oracle and reference on this input."""
+        from .backward import Backward
+
+        return Backward(self)
 
     def want(self, name: str) -> Tensor | None:
         """What a tap or the logits should be; None where no witness knows."""

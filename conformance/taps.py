@@ -80,22 +80,42 @@ def record_bridge(call: Callable[[], Tensor], bridge: Any, names: Iterable[str])
     return recording
 
 
-def record_modules(call: Callable[[], Tensor], model: nn.Module, points: Mapping[str, str], layers: int) -> Recording:
-    """Record input and output of every remote module that is paired with a point, under the point's hook names."""
-    recording = Recording()
-    with contextlib.ExitStack() as handles, torch.no_grad():
+def through_modules(
+    call: Callable[[], Tensor], model: nn.Module, points: Mapping[str, str], layers: int, tap: Callable[[str, Any], Any]
+) -> Tensor:
+    """One forward of a remote model with a tap at input and output of every module that is paired with a point.
+
+    `tap(hook_name, value)` is called as an oracle's tap is; what it returns is used instead. A value that is no
+    tensor, such as a module's tuple, is shown too.
+    """
+    with contextlib.ExitStack() as handles:
         for name, path in paired(points, layers):
             module = model.get_submodule(path)
 
-            def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
-                recording.add(f"{name}.hook_in", args[0] if args else next(iter(kwargs.values())))
+            def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> Any:
+                if args:
+                    return (tap(f"{name}.hook_in", args[0]), *args[1:]), kwargs
+                first = next(iter(kwargs))
+                return args, {**kwargs, first: tap(f"{name}.hook_in", kwargs[first])}
 
-            def leaving(_: nn.Module, __: tuple[Any, ...], output: Any, name: str = name) -> None:
-                recording.add(f"{name}.hook_out", output)
+            def leaving(_: nn.Module, __: tuple[Any, ...], output: Any, name: str = name) -> Any:
+                return tap(f"{name}.hook_out", output)
 
             handles.callback(module.register_forward_pre_hook(entering, with_kwargs=True).remove)
             handles.callback(module.register_forward_hook(leaving).remove)
-        recording.logits = call()
+        return call()
+
+
+def record_modules(call: Callable[[], Tensor], model: nn.Module, points: Mapping[str, str], layers: int) -> Recording:
+    """Record input and output of every remote module that is paired with a point, under the point's hook names."""
+    recording = Recording()
+
+    def tap(name: str, value: Any) -> Any:
+        recording.add(name, value)
+        return value
+
+    with torch.no_grad():
+        recording.logits = through_modules(call, model, points, layers, tap)
     return recording
 
 

@@ -266,10 +266,10 @@ def _raised(error: Exception) -> Finding:
 
 def _by_storage_name(boot: Boot) -> dict[str, Tensor]:
     """Tensors of the booted model under the checkpoint's names, wherever the bridge has put them."""
-    from .. import memory
+    from .. import components, memory
 
     found = {
-        ".".join(part for part in name.split(".") if part != "_original_component"): tensor
+        components.own_name(name): tensor
         for name, tensor in memory.parameters_and_buffers(boot.bridge.original_model).items()
     }
     transient = dict(boot.reference.named_buffers()).keys() - boot.reference.state_dict().keys()

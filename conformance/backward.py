@@ -1,0 +1,191 @@
+"""Backward: the gradient of one objective at every tap and parameter, of bridge, oracle and reference alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from . import components, taps
+from .pair import SubjectRaised, blamed_on_subject
+from .spec import Size
+from .taps import Recording
+from .witnesses import Witnesses
+
+if TYPE_CHECKING:
+    from .pair import Pair
+
+Edit = Callable[[str, Tensor], Tensor]
+"""What a backward hook returns for the gradient that it is shown at a tap."""
+
+STEP, SEEDED_STEP = 0.002, 0.02
+"""How far a parameter moves for a finite difference, in its own root mean square: along its gradient, or without one.
+
+Along the gradient the objective bends soonest; a seeded way moves it less, and there is no derivative to be near.
+"""
+
+
+@dataclass
+class Backward:
+    """Backward passes of one layout, each run once, recorded as forwards are: by tap, and by parameter's name."""
+
+    pair: Pair
+
+    @cached_property
+    def plain(self) -> Recording:
+        """The subject's parameters, with no hook attached."""
+        return self.of_bridge([])
+
+    @cached_property
+    def observed(self) -> Recording:
+        """The subject with a backward hook at every tap that only looks."""
+        return self.of_bridge(self.pair.names)
+
+    @cached_property
+    def touched(self) -> Recording:
+        """The subject with a backward hook at every tap that returns the gradient as it is."""
+        return self.of_bridge(self.pair.names, lambda name, gradient: gradient)
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """What the gradients should be."""
+        return Witnesses(Recording, self.of_model)
+
+    @cached_property
+    def reference(self) -> Recording:
+        """The reference's parameters and module boundaries."""
+        return self._of_reference()
+
+    def of_bridge(self, names: Collection[str], edit: Edit | None = None) -> Recording:
+        """One backward pass of the subject, while backward hooks at `names` return what `edit` makes of a gradient.
+
+        The recorded gradient is the one that a hook is shown.
+        """
+        pair, recording, wanted = self.pair, Recording(), set(names)
+        bridge = pair.boot.bridge
+
+        def seen(gradient: Tensor, hook: Any) -> Tensor | None:
+            # Of several firings the last one is the first to be reached on the way back.
+            recording.taps.setdefault(hook.name, []).insert(0, gradient.detach().clone())
+            recording.order.append(hook.name)
+            return None if edit is None else edit(hook.name, gradient)
+
+        with blamed_on_subject(), bridge.hooks(bwd_hooks=[(wanted.__contains__, seen)] if names else []):
+            logits = pair.guarded(bridge, grad=True)
+            if not isinstance(logits, Tensor) or not logits.requires_grad:
+                raise SubjectRaised("the logits need no gradient: nothing can be differentiated")
+            self._differentiate("subject", logits, recording, _parameters(bridge.original_model))
+        return recording
+
+    def of_model(self, dtype: torch.dtype, edit: Edit | None = None) -> Recording:
+        """The equations, differentiated in `dtype`; without an oracle the reference, in fp32."""
+        pair, recording = self.pair, Recording()
+        boot = pair.boot
+        if boot.oracle is None:
+            return self._of_reference(edit)
+        boot.forwards["oracle"] += 1
+        floats = {name: value for name, value in boot.params.items() if value.is_floating_point()}
+        leaves = {name: value.to(dtype).clone().requires_grad_() for name, value in floats.items()}
+        nodes: dict[str, Tensor] = {}
+
+        def tap(name: str, tensor: Tensor) -> Tensor:
+            return _node(nodes, name, tensor, edit) if name in pair.known_names else tensor
+
+        with torch.enable_grad():
+            logits = boot.oracle({**boot.params, **leaves}, boot.config, pair.inputs, tap)
+            self._differentiate("oracle", logits, recording, leaves, nodes)
+        return recording
+
+    def _of_reference(self, edit: Edit | None = None) -> Recording:
+        pair, recording = self.pair, Recording()
+        nodes: dict[str, Tensor] = {}
+        reference = pair.boot.reference
+        pair.boot.forwards["reference"] += 1
+        with torch.enable_grad():
+            logits = taps.through_modules(
+                lambda: reference(**pair.inputs),
+                reference,
+                pair.boot.spec.points,
+                pair.boot.layers,
+                lambda name, tensor: _node(nodes, name, tensor, edit),
+            )
+            self._differentiate("reference", logits, recording, _parameters(reference), nodes)
+        return recording
+
+    def along(self, name: str) -> tuple[float, float, float]:
+        """Slope of the objective along one parameter of the subject: the way its gradient points, else a seeded way.
+
+        Returns the derivative by its gradient, the central difference, and the distance of its two points. The
+        parameter moves a little, and back, bit for bit.
+        """
+        pair, bridge = self.pair, self.pair.boot.bridge
+        parameter = _parameters(bridge.original_model)[name]
+        before = parameter.detach().clone()
+        gradient = self.plain.joined(name) if name in self.plain else torch.zeros_like(before)
+        drawn = torch.randn(before.shape, generator=torch.Generator().manual_seed(4))
+        direction, step = (gradient, STEP) if gradient.any() else (drawn, SEEDED_STEP)
+        direction = direction * (before.square().mean() / direction.square().mean()).sqrt()
+        losses = []
+        try:
+            for sign in (1, -1):
+                with torch.no_grad():
+                    parameter.copy_(before + sign * step * direction)
+                losses.append(objective(pair, pair.call()).item())
+        finally:
+            with torch.no_grad():
+                parameter.copy_(before)
+        return float((gradient * direction).sum()), (losses[0] - losses[1]) / (2 * step), 2 * step
+
+    def _differentiate(
+        self,
+        whose: str,
+        logits: Tensor,
+        recording: Recording,
+        parameters: Mapping[str, Tensor],
+        nodes: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Add the gradients of the objective by parameters and nodes to a recording; what has none is left out."""
+        self.pair.boot.forwards[f"{whose} backward"] += 1
+        wanted = {n: value for n, value in {**parameters, **(nodes or {})}.items() if value.requires_grad}
+        loss = objective(self.pair, logits)
+        gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        recording.logits = loss.detach()
+        for name, gradient in zip(wanted, gradients, strict=True):
+            if gradient is not None:
+                recording.taps[name] = [gradient]
+
+
+def objective(pair: Pair, logits: Tensor) -> Tensor:
+    """Mean cross-entropy of seeded targets at the masked positions that have logits, or at all where none is masked.
+
+    It is the masked-diffusion objective (arXiv 2406.07524, eq. 8) without its weight by noise level, which only
+    scales rows; defined for every model that predicts tokens.
+    """
+    sizes = pair.boot.sizes
+    start, stop = (Size(bound).of(sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
+    ids, mask = pair.inputs["input_ids"][:, start:stop], pair.boot.spec.mask_token
+    targets = torch.randint(sizes["d_vocab"], ids.shape, generator=torch.Generator().manual_seed(3))
+    masked = torch.zeros_like(ids, dtype=torch.bool) if mask is None else ids == mask.of(sizes)
+    if not masked.any():
+        masked = torch.ones_like(masked)
+    return nn.functional.cross_entropy(logits[masked], targets[masked])
+
+
+def _node(nodes: dict[str, Tensor], name: str, tensor: Any, edit: Edit | None) -> Any:
+    """A copy of a tap on the way of the gradient, so that what flows through this tap alone is seen."""
+    if not isinstance(tensor, Tensor) or not tensor.requires_grad:
+        return tensor
+    if edit is not None:
+        # Behind the node on the way back, so that the node's own gradient is what the edit is shown.
+        tensor = tensor.clone()
+        tensor.register_hook(lambda gradient: edit(name, gradient))
+    nodes[name] = node = tensor.clone()
+    return node
+
+
+def _parameters(model: nn.Module) -> dict[str, Tensor]:
+    return {components.own_name(name): value for name, value in model.named_parameters()}

@@ -1,0 +1,179 @@
+"""gradients: what flows back through the bridge is what flows back through the model. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING
+
+from ..finding import Finding
+from ..requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..pair import Pair
+
+SLACK = 0.05
+"""Share by which a central difference may miss the derivative.
+
+Measured on every parameter of the miniature: it misses by at most 0.003; a derivative that is cut off misses by 1.
+"""
+
+TRIED = 2
+"""Parameters of a layout that are tried by finite differences."""
+
+
+@requirement("gradients/parameters", level=MUST, needs=("parity/oracle",))
+def parameters(pair: Pair) -> Iterator[Finding]:
+    """Under masked cross-entropy every parameter's gradient MUST be the reference's, and that of the equations.
+
+    Attribution by gradient, probes and finetuning read it; where remote code or a bridge cuts it off, the forward
+    looks as it always did.
+    """
+    from ..compare import close
+
+    backward = pair.backward
+    runs = {"": backward.plain, "with hooks attached": backward.observed}
+    judges = {"reference": backward.reference, "equations": backward.witnesses.exact}
+    for name, (run, got), (judge, want) in product(sorted(pair.boot.params), runs.items(), judges.items()):
+        case = f"by the {judge} {run}".rstrip()
+        if name in want and name not in got:
+            yield Finding("no-gradient", name, got="none", want="the model's gradient", case=case)
+        elif name in want:
+            yield from close(name, got.joined(name), want.joined(name), backward.witnesses.allowed(name), case=case)
+        elif name in got and got.joined(name).any():
+            yield Finding("made-up", name, got="a gradient", want="none, as in the model", case=case)
+
+
+@requirement("gradients/fires", level=MUST, needs=("hooks/multiplicity",))
+def fires(pair: Pair) -> Iterator[Finding]:
+    """Backward hooks MUST fire wherever the model has a gradient, as often as forward hooks, in reverse order.
+
+    A backward hook that never fires leaves an attribution with a hole, and no error.
+    """
+    observed, witnesses = pair.backward.observed, pair.backward.witnesses
+    for name, calls in pair.observed.taps.items():
+        fired = len(observed.taps.get(name, ()))
+        # Where the model itself has no gradient, as at an input, there is none to show.
+        if fired != len(calls) and (fired or name in witnesses.exact or name in witnesses.reference):
+            yield Finding("firings", name, got=f"{fired} backward", want=f"{len(calls)}, as forward")
+    got = list(observed.order)
+    fired_back = set(got)
+    want = [name for name in reversed(pair.observed.order) if name in fired_back]
+    for place, other in zip(got, want, strict=False):
+        if place != other:
+            yield Finding("out-of-order", place, got=f"fires where {other} should", want="the reverse of forward order")
+            return
+
+
+@requirement("gradients/taps", level=MUST, needs=("gradients/fires", "parity/taps"))
+def taps(pair: Pair) -> Iterator[Finding]:
+    """At every hook, by each of its names, the gradient MUST be that of the tensor that the name stands for.
+
+    A hook with the right value may stand where the stream has already branched off: attribution through it, and
+    every edit, then misses the other branch.
+    """
+    from ..compare import close
+
+    observed, witnesses = pair.backward.observed, pair.backward.witnesses
+    for name, point in pair.boot.bridge.hook_dict.items():
+        shown = observed.taps.get(point.name)
+        if shown is None or len(shown) != len(pair.observed.taps[point.name]):
+            continue
+        want = witnesses.want(name)
+        if want is None:
+            yield Finding("unknown", name, got="a gradient", want="a point or an oracle tap to judge it by")
+        else:
+            yield from close(name, observed.joined(point.name), want, witnesses.allowed(name))
+
+
+@requirement("gradients/identity", level=MUST, needs=("gradients/fires",))
+def identity(pair: Pair) -> Iterator[Finding]:
+    """A backward hook that returns the gradient it was given MUST change no parameter's gradient by a bit.
+
+    Returning from a backward hook has raised (TransformerLens #1160); one that returns what it got must be as good
+    as one that returns nothing.
+    """
+    from ..compare import exact
+
+    looking, touched = pair.backward.observed, pair.backward.touched
+    for name in sorted(pair.boot.params):
+        if name in looking and name in touched:
+            yield from exact(name, touched.joined(name), looking.joined(name))
+        elif name in looking or name in touched:
+            yield Finding("no-gradient", name, got="a gradient on one side only", want="one with either hook")
+
+
+@requirement("gradients/replaced", level=MUST, needs=("gradients/taps",))
+def replaced(pair: Pair) -> Iterator[Finding]:
+    """What a backward hook returns MUST take the gradient's place: zeros returned there stop it, upstream of it.
+
+    Stopping gradients is how paths are isolated; one that runs on attributes to a path that was meant to be cut.
+    """
+    import torch
+
+    from .. import compare
+
+    backward = pair.backward
+    observed, witnesses = backward.observed, backward.witnesses
+    right = {
+        name
+        for name in observed.taps
+        if (want := witnesses.want(name)) is not None
+        and not any(compare.close(name, observed.joined(name), want, witnesses.allowed(name)))
+    }
+
+    def stop(name: str, gradient: Tensor) -> Tensor:
+        return gradient * _kept(name, gradient) if name in right else gradient
+
+    got = backward.of_bridge(right, stop)
+    exact, rounded = (backward.of_model(dtype, stop) for dtype in (torch.float64, torch.float32))
+    passed = ""
+    for name in [name for name in reversed(pair.observed.order) if name in right]:
+        allowed = compare.budget(rounded.joined(name), exact.joined(name))
+        found = list(compare.close(name, got.joined(name), exact.joined(name), allowed, case=f"upstream of {passed}"))
+        yield from found
+        if found:
+            return
+        passed = name
+
+
+@requirement("gradients/reach", level=MUST, needs=("gradients/parameters",))
+def reach(pair: Pair) -> Iterator[Finding]:
+    """A parameter that moves the objective MUST get the gradient that a finite difference along it shows.
+
+    A part of remote code that runs without gradients, as experts of mixtures do, agrees with itself on both sides.
+    """
+    from ..compare import LEAST_ULPS, ulp
+
+    plain = pair.backward.plain
+    for name in _tried(pair):
+        derivative, measured, step = pair.backward.along(name)
+        allowed = SLACK * abs(measured) + LEAST_ULPS * ulp(plain.logits) / step
+        if abs(derivative - measured) > allowed:
+            size = abs(derivative - measured)
+            got, want = f"a derivative of {derivative:.3g}", f"{measured:.3g}, by central difference"
+            yield Finding("cut-off", name, got=got, want=want, size=size, allowed=allowed)
+
+
+def _kept(name: str, gradient: Tensor) -> Tensor:
+    """1 for the channels that pass a stop at this hook and 0 for the others: about an eighth, at least one."""
+    import zlib
+
+    import torch
+
+    seed = zlib.crc32(name.encode())
+    kept = torch.rand(gradient.shape[-1], generator=torch.Generator().manual_seed(seed)) > 1 / 8
+    kept[seed % len(kept)] = False
+    return kept.to(gradient.dtype)
+
+
+def _tried(pair: Pair) -> list[str]:
+    """Parameters to try: first those to which the model itself gives no gradient, then seeded ones."""
+    import random
+
+    names = sorted(name for name, value in pair.boot.reference.named_parameters() if value.requires_grad)
+    known = pair.backward.witnesses.exact
+    silent = [name for name in names if name not in known or not known.joined(name).any()]
+    return [*silent, *random.Random(pair.layout.name).sample(names, len(names))][:TRIED]
