@@ -35,6 +35,11 @@ class Size:
 
     formula: str
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The sizes that the formula speaks of."""
+        return frozenset(node.id for node in ast.walk(ast.parse(self.formula)) if isinstance(node, ast.Name))
+
     def of(self, sizes: Mapping[str, int]) -> int:
         """The value under `sizes`; ValueError names the formula, the culprit and the sizes there are."""
 
