@@ -75,6 +75,87 @@ def names_of_two_moments(boot: Boot) -> None:
     on_bridge(boot, defect)
 
 
+@mutant(kills="hooks/order")
+def parts_shown_at_the_end(boot: Boot) -> None:
+    """The output of a part of the stream is kept, and shown after all parts have run: in, in, out, out."""
+    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    points = list(boot.spec.points)
+    parts, after = (name.replace("{layer}", "0") for name in (pattern, points[points.index(pattern) + 1]))
+
+    def defect(bridge: Any) -> None:
+        kept: list[Callable[[], object]] = []
+
+        def keep(fire: Callable[[Any], Any], tensor: Any) -> Any:
+            kept.append(lambda: fire(tensor))
+            return tensor
+
+        def show(fire: Callable[[Any], Any], tensor: Any) -> Any:
+            while kept:
+                kept.pop(0)()
+            return fire(tensor)
+
+        around_firing(bridge, f"{parts}.hook_out", keep)
+        around_firing(bridge, f"{after}.hook_in", show)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="hooks/order")
+def container_opens_late(boot: Boot) -> None:
+    """`hook_in` of a component fires after the first hook below it, so that an edit there comes too late.
+
+    TransformerLens PR #1659: the container of an MLP fired hooks on behalf of its parts.
+    """
+
+    def defect(bridge: Any) -> None:
+        kept: list[Callable[[], object]] = []
+        outer, inner = _container(boot)
+
+        def keep(fire: Callable[[Any], Any], tensor: Any) -> Any:
+            kept.append(lambda: fire(tensor))
+            return tensor
+
+        def late(fire: Callable[[Any], Any], tensor: Any) -> Any:
+            got = fire(tensor)
+            kept.pop()()
+            return got
+
+        around_firing(bridge, f"{outer}.hook_in", keep)
+        around_firing(bridge, f"{inner}.hook_in", late)
+
+    on_bridge(boot, defect)
+
+
+def _container(boot: Boot) -> tuple[str, str]:
+    """A component inside a layer, and the first one inside that."""
+    for name in boot.spec.points:
+        outer = name.rpartition(".")[0]
+        if outer in boot.spec.points and outer.startswith("blocks.{layer}."):
+            return outer.replace("{layer}", "0"), name.replace("{layer}", "0")
+    raise ValueError("no component of a layer has another one inside")
+
+
+@mutant(kills="hooks/steady")
+def doubled_for_a_larger_batch(boot: Boot) -> None:
+    """A hook fires once for a batch of two, and twice for any other: right in the test, wrong in use."""
+
+    def fire_twice(fire: Callable[[Any], Any], tensor: Any) -> Any:
+        return fire(tensor) if len(tensor) == 2 else fire(fire(tensor))
+
+    on_bridge(boot, lambda bridge: around_firing(bridge, inner_hook(bridge), fire_twice))
+
+
+@mutant(kills="hooks/steady")
+def silent_in_low_precision(boot: Boot) -> None:
+    """A path of its own for another dtype fires no hook (TransformerLens PR #1527: norms on the native path)."""
+    name = boot.spec.branches[0].raw.replace("{layer}", "0")
+
+    def skip(fire: Callable[[Any], Any], tensor: Any) -> Any:
+        return fire(tensor) if tensor.dtype.itemsize == 4 else tensor
+
+    on_bridge(boot, lambda bridge: around_firing(bridge, name, skip))
+
+
 @mutant(kills="hooks/identity")
 def scaled_and_scaled_back(boot: Boot) -> None:
     """What a hook returns is scaled on the way in and out again, which costs its last bits.
