@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...pair import Pair
+    from ...spec import Chunk
 
 
 @requirement("hooks/residual-algebra", level=MUST, needs=("hooks/fires",))
@@ -45,6 +46,43 @@ def residual_algebra(pair: Pair) -> Iterator[Finding]:
         before, after = f"blocks.{layer - 1}.hook_resid_post", f"blocks.{layer}.hook_resid_pre"
         if _seen(pair, before) and _seen(pair, after):
             yield from close(after, _value(pair, after), _value(pair, before), pair.allowed(before))
+
+
+@requirement("hooks/gated-branches", level=MUST, needs=("hooks/fires",))
+def gated_branches(pair: Pair) -> Iterator[Finding]:
+    """In every layer the stream before a branch plus gate times raw branch MUST be the stream after it, for every
+    branch of the spec.
+
+    A diffusion model gates its branches by the noise level; whoever has the hooks of gate and branch can rebuild the
+    stream, or blame the gate, only if these are the ones that were used.
+    """
+    from ...compare import LEAST_ULPS, close, ulp
+    from ...spec import Chunk, places
+
+    if not pair.boot.spec.branches:
+        yield Finding("undeclared", "branches", got="no branches in the spec", want="what a layer adds to its stream")
+    for branch in pair.boot.spec.branches:
+        gate = branch.gate.hook if isinstance(branch.gate, Chunk) else branch.gate
+        hooks = [name for name in (branch.before, branch.raw, branch.after, gate) if isinstance(name, str)]
+        for names in zip(*(places(name, pair.boot.layers) for name in hooks), strict=True):
+            absent = [name for name in names if not _seen(pair, name)]
+            if absent:
+                yield Finding("missing", absent[0], got="no value in this forward", want="a term of a branch")
+                continue
+            before, raw, after, *gates = (_value(pair, name) for name in names)
+            factor = _factor(branch.gate, gates[0] if gates else None, raw)
+            allowed = max(2 * pair.allowed(names[2]), LEAST_ULPS * ulp(after))
+            yield from close(names[1], factor * raw, after - before, allowed, case=f"towards {names[2]}")
+
+
+def _factor(gate: str | Chunk | float, value: Tensor | None, raw: Tensor) -> Tensor | float:
+    """What the raw branch is multiplied by; a gate without positions holds for all of them."""
+    from ...spec import Chunk
+
+    if value is None:
+        return float(gate)  # type: ignore[arg-type]
+    part = value.chunk(gate.of, dim=-1)[gate.index] if isinstance(gate, Chunk) else value
+    return part[:, None] if part.ndim == raw.ndim - 1 else part
 
 
 def _seen(pair: Pair, name: str) -> bool:

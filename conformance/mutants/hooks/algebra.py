@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from ...spec import Chunk
 from .. import mutant
-from ..surgery import on_bridge, redeclare
+from ..surgery import around_firing, on_bridge, redeclare
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -21,6 +23,30 @@ def branch_alias_on_a_dead_hook(boot: Boot) -> None:
 
 
 @mutant(kills="hooks/residual-algebra")
-def stream_alias_behind_the_norm(boot: Boot) -> None:
-    """`hook_resid_pre` stands for the normed stream: right name, right shape, wrong place (TransformerLens #1317)."""
-    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.1", "hook_resid_pre", "ln1.hook_out"))
+def folded_in_one_layer_only(boot: Boot) -> None:
+    """A bias that was folded away shows in the stream of one layer and in no other (TransformerLens PR #1510)."""
+
+    def show(fire: Callable[[Any], Any], tensor: Any) -> Any:
+        fire(tensor + 1)
+        return tensor
+
+    def defect(bridge: Any) -> None:
+        for name in ("hook_resid_pre", "hook_resid_mid", "hook_resid_post"):
+            around_firing(bridge, f"blocks.1.{name}", show)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="hooks/gated-branches")
+def gates_in_another_order(boot: Boot) -> None:
+    """The modulation is shown with its parts in another order than the model uses: the gate is another one's.
+
+    TransformerLens #1648: terms captured beside the multiplier that they enter the stream with.
+    """
+    gate = next(branch.gate for branch in boot.spec.branches if isinstance(branch.gate, Chunk))
+
+    def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        width = tensor.shape[-1] // gate.of
+        return inner(tensor.roll(width, dims=-1)).roll(-width, dims=-1)
+
+    on_bridge(boot, lambda bridge: around_firing(bridge, gate.hook.replace("{layer}", "0"), fire))
