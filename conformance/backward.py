@@ -60,6 +60,10 @@ class Backward:
         """The reference's parameters and module boundaries."""
         return self._of_reference()
 
+    def differs(self, name: str) -> bool:
+        """Whether the gradient at a hook is not that of the tensor that its name, canonical or alias, stands for."""
+        return self.witnesses.contradict(name, self.observed, self.pair.canonical(name))
+
     def of_bridge(self, names: Collection[str], edit: Edit | None = None) -> Recording:
         """One backward pass of the subject, while backward hooks at `names` return what `edit` makes of a gradient.
 

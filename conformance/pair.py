@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,9 +188,8 @@ class Pair:
         return [name for name in dict.fromkeys(self.observed.order) if self.differs(name)]
 
     def differs(self, name: str) -> bool:
-        """Whether a recorded tap lies outside its budget."""
-        want = self.want(name)
-        return want is not None and any(compare.close(name, self.observed.joined(name), want, self.allowed(name)))
+        """Whether what a hook shows lies outside the budget of what its name, canonical or alias, stands for."""
+        return self.witnesses.contradict(name, self.observed, self.canonical(name))
 
     @cached_property
     def divergence(self) -> str:
@@ -224,7 +223,10 @@ class Pair:
             for name, value in self.inputs.items()
         }
 
-    def edited(self, names: Iterable[str], edit: taps.Edit, inputs: Mapping[str, Any] | None = None) -> Tensor:
-        """Logits of the subject while `edit` stands at the given hooks."""
+    def edited(
+        self, names: Iterable[str], edit: taps.Edit | Sequence[taps.Edit], inputs: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """Logits of the subject while `edit`, or several one after the other, stand at the given hooks."""
+        edits = edit if isinstance(edit, Sequence) else [edit]
         with blamed_on_subject():
-            return taps.run_hooked(lambda: self.call(inputs), self.boot.bridge, names, edit)
+            return taps.run_hooked(lambda: self.call(inputs), self.boot.bridge, names, *edits)

@@ -62,10 +62,10 @@ def attach_refusal(bridge: Any, name: str) -> Exception | None:
         return error
 
 
-def run_hooked(call: Callable[[], Tensor], bridge: Any, names: Iterable[str], hook: Edit) -> Tensor:
-    """One forward with `hook(tensor, hook=point)` at every hook point in `names`; returns the logits."""
+def run_hooked(call: Callable[[], Tensor], bridge: Any, names: Iterable[str], *hooks: Edit) -> Tensor:
+    """One forward with `hook(tensor, hook=point)` at every hook point in `names`, for one hook after the other."""
     wanted = set(names)
-    with torch.no_grad(), bridge.hooks(fwd_hooks=[(wanted.__contains__, hook)]):
+    with torch.no_grad(), bridge.hooks(fwd_hooks=[(wanted.__contains__, hook) for hook in hooks]):
         return call()
 
 

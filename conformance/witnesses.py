@@ -55,6 +55,13 @@ class Witnesses:
             return 0.0
         return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self.noise(name))
 
+    def contradict(self, name: str, recording: Recording, under: str) -> bool:
+        """Whether they know this name, and a recording holds another tensor under its canonical one."""
+        want = self.want(name)
+        if want is None or under not in recording:
+            return False
+        return any(compare.close(name, recording.joined(under), want, self.allowed(name)))
+
     def noise(self, name: str) -> float:
         """How far fp32 arithmetic alone moves this tap; 0 without an oracle."""
         if name not in self.exact:

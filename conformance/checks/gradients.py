@@ -117,12 +117,7 @@ def replaced(pair: Pair) -> Iterator[Finding]:
 
     backward = pair.backward
     observed, witnesses = backward.observed, backward.witnesses
-    right = {
-        name
-        for name in observed.taps
-        if (want := witnesses.want(name)) is not None
-        and not any(compare.close(name, observed.joined(name), want, witnesses.allowed(name)))
-    }
+    right = {name for name in observed.taps if name in witnesses.exact and not backward.differs(name)}
 
     def stop(name: str, gradient: Tensor) -> Tensor:
         return gradient * _kept(name, gradient) if name in right else gradient

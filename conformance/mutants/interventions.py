@@ -1,10 +1,11 @@
-"""interventions: edits that are discarded, halved, or that count for one part of the stream only."""
+"""interventions: edits that are discarded, halved, limited, overwritten, or that reach back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..taps import canonical_names
 from . import mutant
 from .surgery import around_firing, from_the_second_on, inner_hook, on_bridge
 
@@ -38,3 +39,48 @@ def discards_edits_of_one_part(boot: Boot) -> None:
 def edits_at_half_strength(boot: Boot) -> None:
     """An edit is rescaled on its way into the stream (TransformerLens #1648, residual multipliers)."""
     on_bridge(boot, lambda b: around_firing(b, inner_hook(b), lambda fire, tensor: (tensor + fire(tensor)) / 2))
+
+
+@mutant(kills="interventions/replacements")
+def zero_is_nothing(boot: Boot) -> None:
+    """Entries that a hook returns as zero count as not returned, so that pushes work and ablations do not."""
+
+    def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        returned = inner(tensor)
+        return returned.where(returned != 0, tensor)
+
+    def defect(bridge: Any) -> None:
+        for name in canonical_names(bridge):
+            around_firing(bridge, name, fire)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="interventions/composition")
+def last_hook_wins(boot: Boot) -> None:
+    """Every hook at a place is given the tensor as it was, and the last return is used."""
+
+    def defect(bridge: Any) -> None:
+        name = inner_hook(bridge)
+        point = bridge.hook_dict[name]
+
+        def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+            returned = [handle.user_hook(tensor, hook=point) for handle in point.fwd_hooks]
+            return next((value for value in reversed(returned) if value is not None), tensor)
+
+        around_firing(bridge, name, fire)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="interventions/upstream")
+def written_into_the_old_tensor(boot: Boot) -> None:
+    """What a hook returns is copied into the tensor that it was shown, which the layer before has shown as its own."""
+    name = boot.spec.streams[0]
+
+    def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        returned = inner(tensor)
+        # With gradients torch itself refuses the write.
+        return returned if returned is tensor or returned.requires_grad else tensor.copy_(returned)
+
+    on_bridge(boot, lambda b: around_firing(b, name.replace("{layer}", str(boot.layers - 1)), fire))
