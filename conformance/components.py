@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -25,6 +26,14 @@ def unwrapped(module: Any) -> Any:
     while getattr(module, "original_component", None) is not None:
         module = module.original_component
     return module
+
+
+def natives(model: Any, reference: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The remote model's own modules without their wrappers, by path, each with the same one of the reference."""
+    for path, same in reference.named_modules():
+        found = unwrapped(at(model, path) if path else model)
+        if found is not None:
+            yield path, found, same
 
 
 def own_name(name: str) -> str:
