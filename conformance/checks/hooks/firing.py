@@ -34,8 +34,9 @@ def fires(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
             yield Finding("never-fires", name, got="0 firings", want="at least one, or a refusal")
     registry = pair.boot.bridge.hook_dict
     evidence.facts["hooks"] = {
-        "advertised": len(registry),
-        "refused": sorted(name for name, point in registry.items() if point.name in refused),
+        "canonical": sorted(name for name, point in registry.items() if point.name == name),
+        "aliases": {name: point.name for name, point in sorted(registry.items()) if point.name != name},
+        "refused": sorted(refused),
     }
 
 
