@@ -153,6 +153,8 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
         raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{nearest(item['requirement'], known)}")
     if item["requirement"] in UNDECLARABLE and item["finding"] not in UNDECLARABLE[item["requirement"]]:
         raise LedgerError(f"{where}: {item['requirement']} cannot be declared, all else rests on it; mend it")
+    if item["finding"] == "unknown":
+        raise LedgerError(f"{where}: what no one has judged cannot be declared; name a point or an oracle tap for it")
     for name in ("layouts", "versions"):
         value = item.get(name, [])
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):

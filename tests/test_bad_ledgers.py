@@ -29,6 +29,10 @@ LEDGERS = {
         entry(requirement="hooks/fire"),
         "entry 1: unknown requirement 'hooks/fire'; did you mean 'hooks/fires'?",
     ),
+    "a hook that no one has judged": (
+        entry(finding="unknown"),
+        "entry 1: what no one has judged cannot be declared; name a point or an oracle tap for it",
+    ),
     "no reason": (entry(because=None), f"entry 1: field 'because' is missing; {NEEDED}"),
     "an empty reason": (entry(because=" "), f"entry 1: field 'because' is ' '; {NEEDED}"),
     "a reason still to write": (

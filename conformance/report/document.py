@@ -18,6 +18,7 @@ from ..finding import LEDGER_CODES, MET, Verdict
 from ..request import Case, Request
 from ..requirement import CONTRACT_VERSION, FAMILIES, Level
 from ..spec import AdapterSpec
+from .coverage import coverage
 
 SCHEMA = Path(__file__).with_name("schema.json")
 SCHEMA_VERSION = "1"
@@ -43,7 +44,14 @@ def build(
             for node, case in mine.items()
         ]
         red = any(told[node]["red"] for node in mine)
-        adapters.append({**_identity(request, spec), "summary": _summary(results, red, state), "results": results})
+        adapters.append(
+            {
+                **_identity(request, spec),
+                "summary": _summary(results, red, state),
+                "coverage": coverage(results),
+                "results": results,
+            }
+        )
     verdicts = {
         "state": state,
         "contract": CONTRACT_VERSION,

@@ -18,9 +18,6 @@ MOST = 8
 
 WIDTH = 80
 
-NAMES, VALUES = "hooks/fires", "parity/taps"
-"""Requirements whose facts tell how many names a bridge advertises, and how many hold the right tensor."""
-
 
 def show(out: pytest.TerminalReporter, document: Document, written: Sequence[object]) -> None:
     """Print the summary of a run to pytest's terminal; `written` are the files that hold more."""
@@ -42,7 +39,7 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     yield from _unmet(adapter["results"])
     sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
     yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
-    yield from _hooks(adapter["results"])
+    yield from _hooks(adapter["coverage"])
     yield from _table(adapter["results"])
     yield from _declared(adapter["results"], verbose)
 
@@ -77,22 +74,13 @@ def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
 
 
-def _hooks(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """`hooks     train: 91/98 hold what they say, 4 wrong, 0 dead, 3 refused, 0 open`, aliases counted."""
-    facts = {(r["requirement"], r.get("layout")): r.get("facts", {}).get("hooks") for r in results}
-    head = "hooks"
-    for (requirement, layout), values in facts.items():
-        names = facts.get((NAMES, layout))
-        if requirement != VALUES or values is None or names is None:
-            continue
-        proven, wrong, unknown = values["proven"], len(values["wrong"]), len(values["unknown"])
-        refused = len(names["refused"])
-        dead = names["advertised"] - proven - wrong - unknown - refused
-        yield (
-            f"{head:<10}{layout}: {proven}/{names['advertised']} hold what they say, "
-            f"{wrong} wrong, {dead} dead, {refused} refused, {unknown} open"
-        )
-        head = ""
+def _hooks(coverage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """`hooks     98/98 in train: 91 proven, 4 wrong, 0 dead, 3 refused, 0 unknown`, aliases counted."""
+    for number, (layout, found) in enumerate(coverage.items()):
+        counts = {fate: len(found[fate]) for fate in ("wrong", "dead", "refused", "unknown")}
+        known = found["advertised"] - counts["unknown"]
+        fates = ", ".join([f"{found['proven']} proven", *(f"{count} {fate}" for fate, count in counts.items())])
+        yield f"{'' if number else 'hooks':<10}{known}/{found['advertised']} in {layout}: {fates}"
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
