@@ -112,12 +112,30 @@ def from_the_second_on(boot: Boot, bridge: Any, defect: Callable[..., Any]) -> N
     around_firing(bridge, pattern.replace("{layer}", "0") + ".hook_out", fire)
 
 
-def caching(boot: Boot, change: Callable[[Entries, Any], Entries]) -> None:
-    """Let `change(entries, names_filter)` make the cache that `run_with_cache` returns."""
+OPTIONS = frozenset(
+    ("names_filter", "return_cache_object", "remove_batch_dim", "pos_slice", "device", "stop_at_layer", "incl_bwd")
+)
+"""Keywords of `run_with_cache` that are not its own layout's."""
 
-    def run_with_cache(inner: Callable[..., Any], *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
-        logits, cache = inner(*args, names_filter=names_filter, **kwargs)
-        return logits, change(dict(cache.items()), names_filter)
+
+def caching(boot: Boot, change: Callable[[Entries, Entries], Entries]) -> None:
+    """Let `change(entries, options)` make the cache that `run_with_cache` returns."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        returned, cache = inner(*args, **kwargs)
+        return returned, change(dict(cache.items()), {name: kwargs[name] for name in kwargs if name in OPTIONS})
+
+    on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+def algebra(boot: Boot, **methods: Callable[..., Any]) -> None:
+    """Let the caches of `run_with_cache` compute some things in another way; each method gets the cache first."""
+
+    def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        returned, cache = inner(*args, **kwargs)
+        if not isinstance(cache, dict):
+            _become(cache, **methods)
+        return returned, cache
 
     on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
 

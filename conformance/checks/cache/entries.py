@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
+from . import runs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,40 @@ def values(pair: Pair) -> Iterator[Finding]:
             yield from exact(name, entry, pair.observed.joined(fired))
 
 
+@requirement("cache/order", level=MUST, needs=("cache/complete",))
+def order(pair: Pair) -> Iterator[Finding]:
+    """Keys MUST stand in the order in which their hooks first fire, all names of one hook side by side.
+
+    A loop over the cache is read as a walk through the model, and stacks of "everything so far" are cut by it.
+    """
+    _, cache = pair.cached
+    fired = list(dict.fromkeys(pair.observed.order))
+    hooks = [pair.canonical(name) for name in cache if pair.canonical(name) in fired]
+    got = [hook for place, hook in enumerate(hooks) if place == 0 or hooks[place - 1] != hook]
+    want = [hook for hook in fired if hook in got]
+    # The first place at which the two part is where a walk goes astray; a hook that comes twice is longer than wanted.
+    for found, wanted in zip(got, [*want, *["nothing more"] * len(got)], strict=False):
+        if found != wanted:
+            yield Finding("out-of-order", found, got=f"{found} next", want=f"{wanted}, as they fire")
+            return
+
+
+@requirement("cache/repeats", level=MUST, needs=("cache/complete",))
+def repeats(pair: Pair) -> Iterator[Finding]:
+    """A second run on the same input MUST give the same keys in the same order, and the same values bit for bit.
+
+    What piles up from run to run, in a hook's context or in a cache, is seen by no one who runs once.
+    """
+    from ...compare import exact
+
+    (_, first), second = pair.cached, runs.again(pair).entries
+    if list(first) != list(second):
+        changed = sorted(set(first) ^ set(second)) or ["the same names in another order"]
+        yield Finding("other-keys", "run_with_cache", got=", ".join(changed[:3]), want="the keys of the first run")
+    for name in first.keys() & second.keys():
+        yield from exact(name, second[name], first[name])
+
+
 @requirement("cache/own-storage", level=MUST, needs=("cache/complete",))
 def own_storage(pair: Pair) -> Iterator[Finding]:
     """Every cache entry MUST have memory of its own: apart from other entries, from the model and from another run.
@@ -86,9 +121,8 @@ def own_storage(pair: Pair) -> Iterator[Finding]:
     """
     from ... import memory
 
-    _, cache = pair.cache()
+    cache = runs.again(pair).entries
     lent = memory.shared(cache, memory.everything(pair.boot.bridge.original_model))
-    _, again = pair.cache(pair.draw(len(pair.plain), seed=1))
     owners: dict[int, str] = {}
     neighbours = []
     for name, value in cache.items():
@@ -98,12 +132,35 @@ def own_storage(pair: Pair) -> Iterator[Finding]:
     found = {
         "shared-storage": neighbours,
         "shared-with-model": lent,
-        "shared-with-next-run": memory.shared(cache, again),
+        "shared-with-next-run": runs.to_the_end(pair).shared,
     }
     for code, pairs in found.items():
         if pairs:
             first = " and ".join(pairs[0])
             yield Finding(code, "run_with_cache", got=f"{len(pairs)} shared entries, first {first}", want="none")
+
+
+@requirement("cache/memory", level=MUST, needs=("cache/complete",))
+def memory(pair: Pair) -> Iterator[Finding]:
+    """A cache MUST hold the memory that its entries list and no more, and a dropped cache MUST hold none.
+
+    An entry that is a view keeps all of the tensor it was cut from, and a bridge that remembers its last cache
+    keeps the whole of it: what fits in memory on paper does not.
+    """
+    behind: dict[int, list[str]] = {}
+    cache = runs.again(pair).entries
+    for name, value in cache.items():
+        behind.setdefault(value.untyped_storage().data_ptr(), []).append(name)
+    for names in behind.values():
+        held = cache[names[0]].untyped_storage().nbytes()
+        # Entries that lie in one place are counted once; that they do is what cache/own-storage is about.
+        listed = {(v.storage_offset(), v.shape, v.stride()): v.nbytes for v in map(cache.__getitem__, names)}
+        if held > sum(listed.values()):
+            yield Finding("held", pair.canonical(names[0]), got=f"{held} bytes", want=f"{sum(listed.values())} bytes")
+    alive = runs.to_the_end(pair).alive
+    if alive:
+        got = f"{len(alive)} entries, first {alive[0]}, after the cache was dropped"
+        yield Finding("kept-alive", "run_with_cache", got=got, want="none")
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

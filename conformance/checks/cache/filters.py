@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
+from . import runs
 
 if TYPE_CHECKING:
     from ...pair import Pair
@@ -14,18 +15,27 @@ if TYPE_CHECKING:
 
 @requirement("cache/filters", level=MUST, needs=("cache/complete",))
 def filters(pair: Pair) -> Iterator[Finding]:
-    """`names_filter` MUST keep exactly the hooks asked for, as a string, a list or a predicate.
+    """`names_filter` MUST keep exactly the hooks asked for, as a name, an alias, a list or a predicate, so spelt.
 
-    Filters decide what fits in memory; one that keeps more or less is noticed late.
+    Filters decide what fits in memory; one that keeps more or less is noticed late, and a notebook that asks for
+    an alias goes on to read the entry by that alias.
     """
-    first, last = _ends(pair)
-    asked: dict[str, Any] = {"string": first, "list": [first, last], "predicate": lambda name: name == last}
-    wanted = {"string": {first}, "list": {first, last}, "predicate": {last}}
-    for kind, names_filter in asked.items():
-        _, cache = pair.cache(names_filter=names_filter)
-        got = {pair.canonical(name) for name in cache}
-        if got != wanted[kind]:
-            yield Finding("filter", f"names_filter as a {kind}", got=str(sorted(got)), want=str(sorted(wanted[kind])))
+    asked = {
+        "a name": runs.from_the_start(pair).run,
+        "an alias": runs.before_the_last(pair).run,
+        "a list": runs.offloaded(pair).run,
+        "a predicate": runs.to_the_end(pair).run,
+    }
+    for kind, run in asked.items():
+        got = {pair.canonical(name) for name in run.cache}
+        more, fewer = sorted(got - run.wanted), sorted((run.wanted - got) | (run.asked - set(run.cache)))
+        if more or fewer:
+            yield Finding(
+                "filter",
+                f"names_filter as {kind}",
+                got=f"{_few(more)} more, {_few(fewer)} fewer",
+                want=f"{_few(sorted(run.asked))} and no other",
+            )
 
 
 @requirement("cache/filter-typo", level=MUST, needs=("cache/filters",))
@@ -36,7 +46,7 @@ def filter_typo(pair: Pair) -> Iterator[Finding]:
     """
     from ...pair import SubjectRaised
 
-    first, _ = _ends(pair)
+    first, _ = runs.ends(pair)
     typo = f"{first}_misspelt"
     for kind, names_filter in (("string", typo), ("list", [first, typo])):
         place = f"names_filter as a {kind}"
@@ -49,10 +59,38 @@ def filter_typo(pair: Pair) -> Iterator[Finding]:
         yield Finding("accepted", place, got="a cache without it", want="an error that names it")
 
 
-def _ends(pair: Pair) -> tuple[str, str]:
-    """The hooks that fire first and last."""
+@requirement("cache/filter-dead-name", level=MUST, needs=("cache/filters",))
+def filter_dead_name(pair: Pair) -> Iterator[Finding]:
+    """A filter for a hook that cannot fire, in this model or before `stop_at_layer`, MUST raise or warn by its name.
+
+    A sweep over dead hooks succeeds and keeps nothing, and an entry made up for one is worse (TransformerLens
+    issue #1688).
+    """
+    import warnings
+
     from ...pair import SubjectRaised
 
-    if not pair.observed.order:
-        raise SubjectRaised("no hook fires")
-    return pair.observed.order[0], pair.observed.order[-1]
+    after = pair.canonical(pair.boot.spec.streams[1].replace("{layer}", str(pair.boot.layers - 1)))
+    dead = [*[name for name in pair.names if name not in pair.observed.taps][:1], after]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _, cache = pair.cache(names_filter=dead, stop_at_layer=-1)
+    except SubjectRaised as error:
+        # An error may stop at the first of them.
+        if not any(name in str(error) for name in dead):
+            yield Finding("unclear-error", "names_filter", got=str(error), want=f"an error that names {_few(dead)}")
+        return
+    heard = "\n".join(str(warning.message) for warning in caught)
+    for name in dead:
+        if name in cache:
+            yield Finding("made-up", "names_filter", got=f"an entry for {name}", want="none: it cannot fire")
+    silent = [name for name in dead if name not in cache and name not in heard]
+    if silent:
+        want = "an error or a warning that names it"
+        yield Finding("silent", "names_filter", got=f"nothing is said of {_few(silent)}", want=want)
+
+
+def _few(names: list[str]) -> str:
+    """The first three names, and how many follow."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "") or "none"

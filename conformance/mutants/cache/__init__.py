@@ -1,3 +1,3 @@
 """cache: entries that are missing, made up, partial, late or shared, and options without effect."""
 
-from . import entries, filters  # noqa: F401
+from . import algebra, entries, filters, options  # noqa: F401

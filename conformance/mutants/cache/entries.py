@@ -17,16 +17,21 @@ def another_kernel(boot: Boot) -> None:
     """`run_with_cache` asks for attention weights and so runs a kernel that rounds differently."""
 
     def run_with_cache(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        logits, cache = inner(*args, **kwargs)
-        return logits * (1 + 1e-6), cache
+        returned, cache = inner(*args, **kwargs)
+        logits = getattr(returned, "shape", ())[-1:] == (boot.sizes["d_vocab"],)
+        return returned * (1 + 1e-6) if logits else returned, cache
 
     on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
 
 
 @mutant(kills="cache/complete")
 def aliases_left_out(boot: Boot) -> None:
-    """The default sweep keeps canonical names only, and `cache["hook_embed"]` is a KeyError."""
-    caching(boot, lambda entries, asked: entries if asked else {n: v for n, v in entries.items() if n != "hook_embed"})
+    """The default sweep keeps canonical names only, and `cache["hook_unembed"]` is a KeyError."""
+
+    def change(entries: Entries, options: Entries) -> Entries:
+        return entries if options else {n: v for n, v in entries.items() if n != "hook_unembed"}
+
+    caching(boot, change)
 
 
 @mutant(kills="cache/complete")
@@ -43,6 +48,8 @@ def made_up_entry(boot: Boot) -> None:
 @mutant(kills="cache/keeps-every-firing")
 def keeps_the_first_firing(boot: Boot) -> None:
     """Of a hook that fires once per part of the stream the entry holds the first part, not the last, nor all."""
+    from transformer_lens.utilities.slice import Slice
+
     pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
     name = pattern.replace("{layer}", "0") + ".hook_out"
 
@@ -52,7 +59,10 @@ def keeps_the_first_firing(boot: Boot) -> None:
             with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: seen.append(tensor.clone()))]):
                 logits, cache = inner(*args, **kwargs)
             entries = dict(cache.items())
-            return logits, {**entries, name: seen[0]} if name in entries else entries
+            if name in entries:
+                kept = Slice.unwrap(kwargs.get("pos_slice")).apply(seen[0], dim=1).to(kwargs.get("device"))
+                entries[name] = kept[0] if kwargs.get("remove_batch_dim") else kept
+            return logits, entries
 
         around(bridge, "run_with_cache", run_with_cache)
 
@@ -67,7 +77,8 @@ def follows_changes_in_place(boot: Boot) -> None:
     def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         shown = inner(*args, **kwargs)
         kept = shown.clone()
-        shown += 1
+        # At one position, which a slice need not contain; past autograd, which would refuse it.
+        shown.data[:, 0] += 1
         return kept
 
     on_bridge(boot, lambda bridge: around(component(bridge, name), "forward", forward))
@@ -77,10 +88,7 @@ def follows_changes_in_place(boot: Boot) -> None:
 def alias_holds_another_tensor(boot: Boot) -> None:
     """The entry under an alias is another tensor than the one that the hook it stands for fired with."""
 
-    def change(entries: Entries, asked: Any) -> Entries:
-        return entries if asked else {**entries, "hook_embed": entries["hook_embed"] + 1}
-
-    caching(boot, change)
+    caching(boot, lambda entries, _: {n: v + 1 if n == "hook_unembed" else v for n, v in entries.items()})
 
 
 @mutant(kills="cache/values")
@@ -113,9 +121,54 @@ def buffers_reused_by_the_next_run(boot: Boot) -> None:
 
     def change(entries: Entries, _: Any) -> Entries:
         for name, value in entries.items():
-            if name not in buffers or buffers[name].shape != value.shape:
+            if name not in buffers or (buffers[name].shape, buffers[name].device) != (value.shape, value.device):
                 buffers[name] = value.clone()
             buffers[name].copy_(value)
-        return {name: buffers[name] for name in entries}
+        return {name: buffers[name].detach() for name in entries}
+
+    caching(boot, change)
+
+
+@mutant(kills="cache/order")
+def sorted_by_name(boot: Boot) -> None:
+    """Keys are sorted, so the last layer norm stands before the first block and block 10 before block 2."""
+    caching(boot, lambda entries, _: dict(sorted(entries.items())))
+
+
+@mutant(kills="cache/repeats")
+def piles_up(boot: Boot) -> None:
+    """A hook adds to what it kept in its context at the last run, which no one has cleared."""
+    kept: Entries = {}
+
+    def change(entries: Entries, options: Entries) -> Entries:
+        now = entries.get("hook_embed")
+        if options or now is None:
+            return entries
+        before = kept.get("hook_embed", now * 0)
+        kept["hook_embed"] = now + before if before.shape == now.shape else now
+        return {**entries, "hook_embed": kept["hook_embed"]}
+
+    caching(boot, change)
+
+
+@mutant(kills="cache/memory")
+def window_of_a_buffer(boot: Boot) -> None:
+    """Entries are windows of a buffer with room for a larger batch, all of which stays in memory."""
+
+    def change(entries: Entries, options: Entries) -> Entries:
+        return entries if options else {n: v.repeat(2, *[1] * (v.ndim - 1))[: len(v)] for n, v in entries.items()}
+
+    caching(boot, change)
+
+
+@mutant(kills="cache/memory")
+def remembers_its_last_cache(boot: Boot) -> None:
+    """The bridge keeps its last cache as an attribute, for convenience, and with it every activation."""
+    last: Entries = {}
+
+    def change(entries: Entries, _: Entries) -> Entries:
+        last.clear()
+        last.update(entries)
+        return entries
 
     caching(boot, change)

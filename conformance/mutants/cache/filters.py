@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
+from ..surgery import Entries, around, caching, on_bridge
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -20,6 +20,17 @@ def ignores_predicates(boot: Boot) -> None:
         return inner(*args, names_filter=None if callable(names_filter) else names_filter, **kwargs)
 
     on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/filters")
+def alias_under_another_name(boot: Boot) -> None:
+    """An alias given as `names_filter` is looked up, and the entry is there under the canonical name alone."""
+
+    def change(entries: Entries, options: Entries) -> Entries:
+        asked = options.get("names_filter")
+        return {name: value for name, value in entries.items() if name != asked or len(entries) == 1}
+
+    caching(boot, change)
 
 
 @mutant(kills="cache/filter-typo")
@@ -44,3 +55,16 @@ def nameless_error(boot: Boot) -> None:
             raise KeyError("some names matched no hook points") from None
 
     on_bridge(boot, lambda bridge: around(bridge, "run_with_cache", run_with_cache))
+
+
+@mutant(kills="cache/filter-dead-name")
+def zeros_for_what_is_dead(boot: Boot) -> None:
+    """A hook that did not fire has an entry of zeros, so that every name of the list is there."""
+
+    def change(entries: Entries, options: Entries) -> Entries:
+        import torch
+
+        asked = options.get("names_filter") if "stop_at_layer" in options else None
+        return {name: torch.zeros(1) for name in (asked if isinstance(asked, list) else ())} | entries
+
+    caching(boot, change)
