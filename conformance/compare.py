@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -26,10 +27,15 @@ def ulp(tensor: Tensor) -> float:
 
 
 def distance(got: Tensor, want: Tensor) -> float:
-    """Largest absolute difference, in fp64; infinite where only one of the two is finite."""
-    got, want = got.double(), want.double()
-    apart = torch.where(got == want, torch.zeros_like(got), (got - want).abs())
-    return float(apart.nan_to_num(nan=torch.inf).max()) if apart.numel() else 0.0
+    """Largest absolute difference, in fp64 where either is; infinite where only one of the two is finite."""
+    if not got.numel():
+        return 0.0
+    got, want = (tensor if tensor.is_floating_point() else tensor.double() for tensor in (got, want))
+    largest = float((got - want).abs_().max())
+    if math.isfinite(largest):
+        return largest
+    apart = torch.where(got == want, torch.zeros((), dtype=got.dtype), (got.double() - want.double()).abs())
+    return float(apart.nan_to_num(nan=torch.inf).max())
 
 
 def budget(rounded: Tensor, exact: Tensor) -> float:

@@ -65,7 +65,7 @@ class Effect:
 
 def pushed(pair: Pair, name: str, share: float = 1.0) -> Edit:
     """Add a seeded tensor, half as large as what the hook shows, or a share of it."""
-    whole = _row(pair, name, pair.observed)
+    whole = _row(pair, name)
     spread = 0.5 * whole.std(correction=0).nan_to_num(0.0) + 0.1
     push = torch.randn(whole.shape, generator=_generator(name)) * spread * share
     return lambda value, part: value + _part(push, part).to(value.dtype)
@@ -85,8 +85,8 @@ def averaged(pair: Pair, name: str) -> Edit:
 
 
 def patched(pair: Pair, name: str) -> Edit:
-    """Replace half of the channels by those of a run on other tokens."""
-    chosen, other = _half(pair, name), _row(pair, name, pair.again)
+    """Replace half of the channels by those of another row, which has other tokens."""
+    chosen, other = _half(pair, name), pair.observed.joined(pair.canonical(name))[-1]
     return lambda value, part: torch.where(chosen, _part(other, part).to(value.dtype), value)
 
 
@@ -261,9 +261,9 @@ class _Firings:
         return parts[min(number, len(parts) - 1)]
 
 
-def _row(pair: Pair, name: str, recording: taps.Recording) -> Tensor:
-    """The first row of a recorded hook, or what all rows share."""
-    whole = recording.joined(pair.canonical(name))
+def _row(pair: Pair, name: str) -> Tensor:
+    """The first row of what a hook showed, or what all rows share."""
+    whole = pair.observed.joined(pair.canonical(name))
     return whole if shared(pair, name) else whole[0]
 
 

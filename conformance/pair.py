@@ -119,10 +119,10 @@ class Pair:
 
     @cached_property
     def again(self) -> taps.Recording:
-        """The subject once more on other tokens, with another batch size, with an observer at every hook."""
+        """The subject once more on other tokens, with another batch size: what fires, and in which shapes."""
         with blamed_on_subject():
             inputs = self.draw(OTHER_BATCH, OTHER_SEED)
-            return taps.record_bridge(lambda: self.call(inputs), self.boot.bridge, self.names)
+            return taps.record_bridge(lambda: self.call(inputs), self.boot.bridge, self.names).shapes()
 
     def cache(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits and entries of `run_with_cache`; an entry without a tensor counts as none."""
@@ -135,7 +135,8 @@ class Pair:
     def cached(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits and copied entries of one `run_with_cache` without options, shared by all that only read them."""
         logits, entries = self.cache()
-        return logits, {name: value.clone() for name, value in entries.items()}
+        copies = {(value.data_ptr(), value.stride(), value.shape): value.clone() for value in entries.values()}
+        return logits, {name: copies[value.data_ptr(), value.stride(), value.shape] for name, value in entries.items()}
 
     @cached_property
     def witnesses(self) -> Witnesses:

@@ -23,14 +23,34 @@ class Recording:
     order: list[str] = field(default_factory=list)
     strange: dict[str, str] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    last: tuple[Tensor, int, Tensor] | None = None
 
     def add(self, name: str, value: object) -> None:
-        """Keep a copy of what was seen; anything but a tensor is noted by its type."""
+        """Keep a copy of what was seen, as it was then; anything but a tensor is noted by its type."""
         if isinstance(value, Tensor):
-            self.taps.setdefault(name, []).append(value.detach().clone())
+            self.taps.setdefault(name, []).append(self._copy(value.detach()))
             self.order.append(name)
         else:
             self.strange[name] = type(value).__name__
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        """A copy, or the one just made of this very tensor: one layer's end is the next one's start."""
+        if self.last is not None:
+            shown, version, copy = self.last
+            if shown.is_set_to(tensor) and shown._version == version:
+                return copy
+        self.last = (tensor, tensor._version, tensor.clone())
+        return self.last[2]
+
+    def narrowed(self) -> Recording:
+        """The same in fp32."""
+        taps = {name: [_narrow(call) for call in calls] for name, calls in self.taps.items()}
+        return Recording(taps, self.order, self.strange, _narrow(self.logits))
+
+    def shapes(self) -> Recording:
+        """The same without values: tensors on the meta device."""
+        taps = {name: [call.to("meta") for call in calls] for name, calls in self.taps.items()}
+        return Recording(taps, self.order, self.strange, self.logits.to("meta"))
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of this name; `logits` is one."""
@@ -46,6 +66,10 @@ class Recording:
         calls = self.taps[name]
         across = {(*call.shape[:1], *call.shape[2:]) for call in calls}
         return torch.cat(calls, dim=1) if len(calls) > 1 == len(across) and calls[0].ndim > 1 else calls[-1]
+
+
+def _narrow(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def canonical_names(bridge: Any) -> list[str]:

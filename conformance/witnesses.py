@@ -29,15 +29,21 @@ class Witnesses:
         """The remote model, in fp32."""
         return self.hear_reference()
 
-    @cached_property
+    @property
     def exact(self) -> Recording:
-        """The oracle in fp64; empty without one."""
-        return self.hear_oracle(torch.float64)
+        """The oracle, computed in fp64 and kept in fp32; empty without one."""
+        return self._heard[0]
 
     @cached_property
-    def rounded(self) -> Recording:
-        """The oracle in fp32; empty without one."""
-        return self.hear_oracle(torch.float32)
+    def _heard(self) -> tuple[Recording, dict[str, float]]:
+        """The oracle, and by name how far fp32 arithmetic alone moves a tensor: the reference's, else its own."""
+        exact, rounded = self.hear_oracle(torch.float64), self.hear_oracle(torch.float32)
+        names = [name for name in (*exact.taps, "logits") if name in exact and exact.joined(name).is_floating_point()]
+        noise = {}
+        for name in names:
+            single = self.reference if name in self.reference else rounded
+            noise[name] = compare.distance(single.joined(name), exact.joined(name))
+        return exact.narrowed(), noise
 
     def want(self, name: str) -> Tensor | None:
         """What the tap should hold, None where no witness knows.
@@ -53,7 +59,7 @@ class Witnesses:
         want = self.want(name)
         if want is None or not want.is_floating_point():
             return 0.0
-        return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self.noise(name))
+        return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self._heard[1].get(name, 0.0))
 
     def contradict(self, name: str, recording: Recording, under: str) -> bool:
         """Whether they know this name, and a recording holds another tensor under its canonical one."""
@@ -61,10 +67,3 @@ class Witnesses:
         if want is None or under not in recording:
             return False
         return any(compare.close(name, recording.joined(under), want, self.allowed(name)))
-
-    def noise(self, name: str) -> float:
-        """How far fp32 arithmetic alone moves this tap; 0 without an oracle."""
-        if name not in self.exact:
-            return 0.0
-        single = self.reference if name in self.reference else self.rounded
-        return compare.distance(single.joined(name), self.exact.joined(name))

@@ -107,7 +107,6 @@ def test_the_cost_of_edits_does_not_grow_with_their_number(boot) -> None:
     for layers in (2, 5):
         pair = boot.resized({"n_blocks": layers}).pairs["sample"]
         _ = pair.observed, pair.plain, pair.exact, pair.backward.observed, pair.backward.witnesses.exact
-        _ = pair.witnesses.rounded, pair.backward.witnesses.rounded
         before = pair.boot.forwards.copy()
         assert findings(pair) == []
         spent.append(pair.boot.forwards - before)
