@@ -215,6 +215,14 @@ def _row(pair: Pair, name: str, got: Tensor, batch: Tensor, index: int | slice) 
 
 
 def _position_axis(pair: Pair, name: str, entry: Tensor) -> int | None:
-    """The first axis as long as the stream, or as the part of it at which a hook fires that has several firings."""
-    lengths = (pair.length, pair.length // pair.declared_calls(pair.canonical(name)))
+    """The first axis that grows with the stream; where shapes cannot tell, the first that is as long as it."""
+    from ... import shapes
+
+    hook = pair.canonical(name)
+    words = shapes.words(shapes.views(pair, hook)) if hook in pair.observed.taps else (shapes.UNKNOWN,)
+    if shapes.UNKNOWN not in words:
+        growing = (axis for axis, word in enumerate(words) if shapes.follows_length(word, pair.boot.spec))
+        return next(growing, None)
+    # Of a hook that fires once per part of the stream, an entry may hold one part.
+    lengths = (pair.length, pair.length // pair.declared_calls(hook))
     return next((axis for axis, size in enumerate(entry.shape) if size in lengths), None)
