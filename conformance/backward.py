@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from . import components, taps
+from . import compare, components, taps
+from .finding import Finding
 from .pair import SubjectRaised, blamed_on_subject
 from .spec import Size
 from .taps import Recording
@@ -29,36 +32,81 @@ Along the gradient the objective bends soonest; a seeded way moves it less, and 
 """
 
 
+TRIED = 2
+"""Parameters of a layout that are tried by finite differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What backward passes said: the gradients at hooks, and the findings against those of parameters.
+
+    `parameters` are findings against model and equations, `returned` against hooks that return what they are given;
+    `kept` are the gradients of the few parameters that finite differences try, `loss` is the objective.
+    """
+
+    observed: Recording
+    parameters: list[Finding]
+    returned: list[Finding]
+    kept: dict[str, Tensor | None]
+    loss: Tensor
+
+
 @dataclass
 class Backward:
-    """Backward passes of one layout, each run once, recorded as forwards are: by tap, and by parameter's name."""
+    """Backward passes of one layout, each run once, recorded as forwards are."""
 
     pair: Pair
 
-    @cached_property
-    def plain(self) -> Recording:
-        """The subject's parameters, with no hook attached."""
-        return self.of_bridge([])
-
-    @cached_property
+    @property
     def observed(self) -> Recording:
         """The subject with a backward hook at every tap that only looks."""
-        return self.of_bridge(self.pair.names)
-
-    @cached_property
-    def touched(self) -> Recording:
-        """The subject with a backward hook at every tap that returns the gradient as it is."""
-        return self.of_bridge(self.pair.names, lambda name, gradient: gradient)
+        return self.told.observed
 
     @cached_property
     def witnesses(self) -> Witnesses:
-        """What the gradients should be."""
+        """What the gradients should be, at taps and by parameters."""
         return Witnesses(Recording, self.of_model)
 
     @cached_property
-    def reference(self) -> Recording:
-        """The reference's parameters and module boundaries."""
-        return self._of_reference()
+    def told(self) -> Told:
+        """Three passes of the subject and one of the reference, compared.
+
+        The gradients of all parameters are as large as the model; each pass lets go of them once it is compared.
+        """
+        names, exact = sorted(self.pair.boot.params), self.witnesses.exact
+        judges = {"reference": self._of_reference(), "equations": exact}
+        plain = self.of_bridge([])
+        parameters = [f for judge, want in judges.items() for f in self._unlike(plain, want, f"by the {judge}")]
+        tried = self._tried(exact)
+        kept = {name: plain.joined(name) if name in plain else None for name in tried}
+        loss = plain.logits
+        del plain
+
+        observed = self.of_bridge(self.pair.names)
+        for judge, want in judges.items():
+            parameters += self._unlike(observed, want, f"by the {judge}, with hooks attached")
+        judges.clear()
+        touched = self.of_bridge(self.pair.names, lambda name, gradient: gradient)
+        returned = [f for name in names for f in _unequal(name, touched, observed)]
+        for recording in (observed, exact):
+            recording.drop(names)
+        return Told(observed, parameters, returned, kept, loss)
+
+    def _unlike(self, got: Recording, want: Recording, case: str) -> Iterator[Finding]:
+        for name in sorted(self.pair.boot.params):
+            if name in want and name not in got:
+                yield Finding("no-gradient", name, got="none", want="the model's gradient", case=case)
+            elif name in want:
+                allowed = self.witnesses.allowed(name)
+                yield from compare.close(name, got.joined(name), want.joined(name), allowed, case=case)
+            elif name in got and got.joined(name).any():
+                yield Finding("made-up", name, got="a gradient", want="none, as in the model", case=case)
+
+    def _tried(self, exact: Recording) -> list[str]:
+        """Parameters for finite differences: first those to which the model gives no gradient, then seeded ones."""
+        names = sorted(name for name, value in self.pair.boot.reference.named_parameters() if value.requires_grad)
+        silent = [name for name in names if name not in exact or not exact.joined(name).any()]
+        return [*silent, *random.Random(self.pair.layout.name).sample(names, len(names))][:TRIED]
 
     def differs(self, name: str) -> bool:
         """Whether the gradient at a hook is not that of the tensor that its name, canonical or alias, stands for."""
@@ -129,7 +177,8 @@ class Backward:
         pair, bridge = self.pair, self.pair.boot.bridge
         parameter = _parameters(bridge.original_model)[name]
         before = parameter.detach().clone()
-        gradient = self.plain.joined(name) if name in self.plain else torch.zeros_like(before)
+        kept = self.told.kept[name]
+        gradient = torch.zeros_like(before) if kept is None else kept
         drawn = torch.randn(before.shape, generator=torch.Generator().manual_seed(4))
         direction, step = (gradient, STEP) if gradient.any() else (drawn, SEEDED_STEP)
         direction = direction * (before.square().mean() / direction.square().mean()).sqrt()
@@ -156,7 +205,8 @@ class Backward:
         self.pair.boot.forwards[f"{whose} backward"] += 1
         wanted = {n: value for n, value in {**parameters, **(nodes or {})}.items() if value.requires_grad}
         loss = objective(self.pair, logits)
-        gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        with _deterministic():
+            gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
         recording.logits = loss.detach()
         for name, gradient in zip(wanted, gradients, strict=True):
             if gradient is not None:
@@ -177,6 +227,24 @@ def objective(pair: Pair, logits: Tensor) -> Tensor:
     if not masked.any():
         masked = torch.ones_like(masked)
     return nn.functional.cross_entropy(logits[masked], targets[masked])
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Sums over equal tokens in one order: with several threads the gradient of an embedding has none of its own."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _unequal(name: str, one: Recording, other: Recording) -> Iterator[Finding]:
+    if name in one and name in other:
+        yield from compare.exact(name, one.joined(name), other.joined(name))
+    elif name in one or name in other:
+        yield Finding("no-gradient", name, got="a gradient on one side only", want="one with either hook")
 
 
 def _node(nodes: dict[str, Tensor], name: str, tensor: Any, edit: Edit | None) -> Any:

@@ -42,6 +42,11 @@ class Recording:
         self.last = (tensor, tensor._version, tensor.clone())
         return self.last[2]
 
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget some tensors."""
+        for name in names:
+            self.taps.pop(name, None)
+
     def narrowed(self) -> Recording:
         """The same in fp32."""
         taps = {name: [_narrow(call) for call in calls] for name, calls in self.taps.items()}

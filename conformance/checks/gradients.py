@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 from typing import TYPE_CHECKING
 
 from ..finding import Finding
@@ -20,9 +19,6 @@ SLACK = 0.05
 Measured on every parameter of the miniature: it misses by at most 0.003; a derivative that is cut off misses by 1.
 """
 
-TRIED = 2
-"""Parameters of a layout that are tried by finite differences."""
-
 
 @requirement("gradients/parameters", level=MUST, needs=("parity/oracle",))
 def parameters(pair: Pair) -> Iterator[Finding]:
@@ -31,19 +27,7 @@ def parameters(pair: Pair) -> Iterator[Finding]:
     Attribution by gradient, probes and finetuning read it; where remote code or a bridge cuts it off, the forward
     looks as it always did.
     """
-    from ..compare import close
-
-    backward = pair.backward
-    runs = {"": backward.plain, "with hooks attached": backward.observed}
-    judges = {"reference": backward.reference, "equations": backward.witnesses.exact}
-    for name, (run, got), (judge, want) in product(sorted(pair.boot.params), runs.items(), judges.items()):
-        case = f"by the {judge} {run}".rstrip()
-        if name in want and name not in got:
-            yield Finding("no-gradient", name, got="none", want="the model's gradient", case=case)
-        elif name in want:
-            yield from close(name, got.joined(name), want.joined(name), backward.witnesses.allowed(name), case=case)
-        elif name in got and got.joined(name).any():
-            yield Finding("made-up", name, got="a gradient", want="none, as in the model", case=case)
+    yield from pair.backward.told.parameters
 
 
 @requirement("gradients/fires", level=MUST, needs=("hooks/multiplicity",))
@@ -95,14 +79,7 @@ def identity(pair: Pair) -> Iterator[Finding]:
     Returning from a backward hook has raised (TransformerLens #1160); one that returns what it got must be as good
     as one that returns nothing.
     """
-    from ..compare import exact
-
-    looking, touched = pair.backward.observed, pair.backward.touched
-    for name in sorted(pair.boot.params):
-        if name in looking and name in touched:
-            yield from exact(name, touched.joined(name), looking.joined(name))
-        elif name in looking or name in touched:
-            yield Finding("no-gradient", name, got="a gradient on one side only", want="one with either hook")
+    yield from pair.backward.told.returned
 
 
 @requirement("gradients/replaced", level=MUST, needs=("gradients/taps",))
@@ -123,10 +100,11 @@ def replaced(pair: Pair) -> Iterator[Finding]:
         return gradient * _kept(name, gradient) if name in right else gradient
 
     got = backward.of_bridge(right, stop)
-    exact, rounded = (backward.of_model(dtype, stop) for dtype in (torch.float64, torch.float32))
+    # What is left are fewer terms of the same size, so the budgets of the whole hold.
+    exact = backward.of_model(torch.float64, stop)
     passed = ""
     for name in [name for name in reversed(pair.observed.order) if name in right]:
-        allowed = compare.budget(rounded.joined(name), exact.joined(name))
+        allowed = witnesses.allowed(name)
         found = list(compare.close(name, got.joined(name), exact.joined(name), allowed, case=f"upstream of {passed}"))
         yield from found
         if found:
@@ -142,10 +120,10 @@ def reach(pair: Pair) -> Iterator[Finding]:
     """
     from ..compare import LEAST_ULPS, ulp
 
-    plain = pair.backward.plain
-    for name in _tried(pair):
+    told = pair.backward.told
+    for name in told.kept:
         derivative, measured, step = pair.backward.along(name)
-        allowed = SLACK * abs(measured) + LEAST_ULPS * ulp(plain.logits) / step
+        allowed = SLACK * abs(measured) + LEAST_ULPS * ulp(told.loss) / step
         if abs(derivative - measured) > allowed:
             size = abs(derivative - measured)
             got, want = f"a derivative of {derivative:.3g}", f"{measured:.3g}, by central difference"
@@ -162,13 +140,3 @@ def _kept(name: str, gradient: Tensor) -> Tensor:
     kept = torch.rand(gradient.shape[-1], generator=torch.Generator().manual_seed(seed)) > 1 / 8
     kept[seed % len(kept)] = False
     return kept.to(gradient.dtype)
-
-
-def _tried(pair: Pair) -> list[str]:
-    """Parameters to try: first those to which the model itself gives no gradient, then seeded ones."""
-    import random
-
-    names = sorted(name for name, value in pair.boot.reference.named_parameters() if value.requires_grad)
-    known = pair.backward.witnesses.exact
-    silent = [name for name in names if name not in known or not known.joined(name).any()]
-    return [*silent, *random.Random(pair.layout.name).sample(names, len(names))][:TRIED]
