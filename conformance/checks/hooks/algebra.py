@@ -56,7 +56,7 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
     A diffusion model gates its branches by the noise level; whoever has the hooks of gate and branch can rebuild the
     stream, or blame the gate, only if these are the ones that were used.
     """
-    from ...compare import LEAST_ULPS, close, ulp
+    from ...compare import LEAST_ULPS, close, shape_of, ulp
     from ...spec import Chunk, places
 
     if not pair.boot.spec.branches:
@@ -70,9 +70,14 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
                 yield Finding("missing", absent[0], got="no value in this forward", want="a term of a branch")
                 continue
             before, raw, after, *gates = (_value(pair, name) for name in names)
-            factor = _factor(branch.gate, gates[0] if gates else None, raw)
             allowed = max(2 * pair.allowed(names[2]), LEAST_ULPS * ulp(after))
-            yield from close(names[1], factor * raw, after - before, allowed, case=f"towards {names[2]}")
+            try:
+                got, want = _factor(branch.gate, gates[0] if gates else None, raw) * raw, after - before
+            except (RuntimeError, IndexError):
+                shapes = ", ".join(shape_of(value) for value in (before, raw, after, *gates))
+                yield Finding("shape-mismatch", names[1], got=shapes, want="terms that can be multiplied and added")
+                continue
+            yield from close(names[1], got, want, allowed, case=f"towards {names[2]}")
 
 
 def _factor(gate: str | Chunk | float, value: Tensor | None, raw: Tensor) -> Tensor | float:

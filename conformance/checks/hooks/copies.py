@@ -25,10 +25,12 @@ def deepcopy(boot: Boot) -> Iterator[Finding]:
     """
     import copy
 
+    from ...pair import blamed_on_subject
     from ...taps import canonical_names, record_bridge
 
     bridge, pair = boot.bridge, next(iter(boot.pairs.values()))
-    clone = copy.deepcopy(bridge)
+    with blamed_on_subject():
+        clone = copy.deepcopy(bridge)
     ours = {tensor.untyped_storage().data_ptr(): name for name, tensor in _tensors(bridge)}
     for name, tensor in _tensors(clone):
         if (other := ours.get(tensor.untyped_storage().data_ptr())) and tensor.numel():
@@ -51,7 +53,8 @@ def deepcopy(boot: Boot) -> Iterator[Finding]:
         return
     fired: list[str] = []
     wanted = set(pair.observed.taps)
-    with bridge.hooks(fwd_hooks=[(wanted.__contains__, lambda tensor, hook: fired.append(hook.name))]):
+    observer = (wanted.__contains__, lambda tensor, hook: fired.append(hook.name))
+    with blamed_on_subject(), bridge.hooks(fwd_hooks=[observer]):
         names = [name for name in canonical_names(clone) if name in wanted]
         own = record_bridge(partial(pair.guarded, clone), clone, names)
     if fired:
@@ -90,27 +93,20 @@ def load_path(boot: Boot) -> Iterator[Finding]:
 
     TransformerLens once forced the attention that shows patterns only on models that it loaded itself.
     """
-    from ...pair import SubjectRaised
+    from ...pair import blamed_on_subject
     from ...taps import canonical_names, record_bridge
 
-    try:
-        bridge = boot.boot_again(boot.construct())
-    except Exception as error:
-        yield Finding("raised", "boot", got=f"{type(error).__name__}: {error}", want="a bridge around the model")
-        return
+    model = boot.construct()
+    with blamed_on_subject():
+        bridge = boot.boot_again(model)
     names, wanted = (sorted(b.hook_dict) for b in (bridge, boot.bridge))
     for name in sorted(set(names) ^ set(wanted)):
         got, want = ("a hook" if name in each else "no such hook" for each in (names, wanted))
         yield Finding("other-names", name, got=got, want=want)
     for pair in boot.pairs.values():
         known = [name for name in canonical_names(bridge) if name in pair.names]
-        try:
+        with blamed_on_subject():
             order = record_bridge(partial(pair.guarded, bridge), bridge, known).order
-        except SubjectRaised as error:
-            yield Finding(
-                "raised", "forward", got=str(error), want="a forward that returns logits", case=pair.layout.name
-            )
-            continue
         expected = [name for name in pair.observed.order if name in known]
         for name in dict.fromkeys([*expected, *order]):
             if order.count(name) != expected.count(name):

@@ -126,17 +126,22 @@ def _once_more(pair: Pair) -> dict[str, list[str]]:
     """Firings of the same input on another number of threads and, if the model runs there, under autocast."""
     import torch
 
-    from ...pair import SubjectRaised
+    from ...pair import SubjectRaised, blamed_on_subject
     from ...taps import record_bridge
 
     threads = torch.get_num_threads()
     torch.set_num_threads(2 if threads == 1 else 1)
     try:
-        cases = {"other threads": record_bridge(pair.call, pair.boot.bridge, pair.names).order}
+        with blamed_on_subject():
+            cases = {"other threads": record_bridge(pair.call, pair.boot.bridge, pair.names).order}
     finally:
         torch.set_num_threads(threads)
     # Whether a model runs in another dtype is not for hooks to say.
-    with contextlib.suppress(SubjectRaised), torch.autocast("cpu", dtype=torch.bfloat16):
+    with (
+        contextlib.suppress(SubjectRaised),
+        blamed_on_subject(),
+        torch.autocast("cpu", dtype=torch.bfloat16),
+    ):
         cases["autocast"] = record_bridge(pair.call, pair.boot.bridge, pair.names).order
     return cases
 

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 NOWHERE = "blocks.0.no_such_component.hook_out"
 
 
+def any_hook(pair: Pair, floating: bool = False) -> str:
+    """The first hook to fire, or to fire with numbers that can be edited."""
+    from ...pair import SubjectRaised
+
+    for name, (value, *_) in pair.observed.taps.items():
+        if value.is_floating_point() or not floating:
+            return name
+    raise SubjectRaised("no hook fires anywhere")
+
+
 @requirement("hooks/removal", level=MUST)
 def removal(pair: Pair) -> Iterator[Finding]:
     """Hooks of `run_with_hooks`, `hooks()` and `run_with_cache` MUST be gone afterwards, at the bridge's points and in
@@ -97,7 +107,7 @@ def reset(boot: Boot) -> Iterator[Finding]:
     Every notebook begins with it, to be sure of an untouched model (TransformerLens #1323 left backward hooks).
     """
     bridge, pair = boot.bridge, next(iter(boot.pairs.values()))
-    names = set(pair.observed.taps)
+    names = {any_hook(pair), *pair.observed.taps}
     before = _attached(boot)
 
     def attach() -> None:
@@ -137,11 +147,15 @@ def permanent(boot: Boot) -> Iterator[Finding]:
 
     A probe for a whole study is hung up once; some bridges show an MLP through permanent hooks of their own.
     """
-    bridge, pair = boot.boot_again(), next(iter(boot.pairs.values()))
-    own, name = _permanent(bridge), next(iter(pair.observed.taps))
-    fired: list[str] = []
-    bridge.add_perma_hook(name, lambda tensor, hook: fired.append(hook.name))
-    bridge.reset_hooks()
+    from ...pair import blamed_on_subject
+
+    pair = next(iter(boot.pairs.values()))
+    name, fired = any_hook(pair), list[str]()
+    with blamed_on_subject():
+        bridge = boot.boot_again()
+        own = _permanent(bridge)
+        bridge.add_perma_hook(name, lambda tensor, hook: fired.append(hook.name))
+        bridge.reset_hooks()
     pair.guarded(bridge)
     if not fired:
         yield Finding("torn-down", name, got="silent after reset_hooks()", want="a permanent hook that fires")
@@ -169,7 +183,7 @@ def ctx(boot: Boot) -> Iterator[Finding]:
     Hooks that work together, such as a forward and a backward one, have no other place to leave a tensor.
     """
     bridge, pair = boot.bridge, next(iter(boot.pairs.values()))
-    name = next(iter(pair.observed.taps))
+    name = any_hook(pair)
     seen: list[object] = []
     bridge.add_hook(name, lambda tensor, hook: seen.append(hook.ctx.get("kept")))
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
+from .lifecycle import any_hook
 
 if TYPE_CHECKING:
     from ...pair import Pair
@@ -26,7 +27,7 @@ SWITCHES = {
 """TransformerLens's switches, off unless asked for, and the ends of the names that they switch."""
 
 
-@requirement("hooks/unknown-name", level=MUST)
+@requirement("hooks/unknown-name", level=MUST, needs=("hooks/fires",))
 def unknown_name(boot: Boot) -> Iterator[Finding]:
     """A hook at a name that does not exist MUST be refused with an error that says what is not there, by `add_hook`,
     `hooks()` and `run_with_hooks`.
@@ -34,7 +35,7 @@ def unknown_name(boot: Boot) -> Iterator[Finding]:
     A misspelt name that is taken gives the result of the untouched model, which looks like one.
     """
     bridge, pair = boot.bridge, next(iter(boot.pairs.values()))
-    component, _, hook = pair.names[-1].rpartition(".")
+    component, _, hook = any_hook(pair).rpartition(".")
     # Each name, and the part of it that an error has to repeat.
     typos = {f"{component}.{hook}x": f"{hook}x", f"{component}x.{hook}": f"{component}x".rpartition(".")[2]}
     ways: dict[str, Callable[[str], object]] = {
@@ -61,8 +62,12 @@ def gated(boot: Boot) -> Iterator[Finding]:
 
     TransformerLens #1688: hooks behind a switch took whatever was attached and never fired.
     """
-    # A bridge of its own, so that no switch is left on.
-    bridge, pair = boot.boot_again(), next(iter(boot.pairs.values()))
+    from ...pair import blamed_on_subject
+
+    pair = next(iter(boot.pairs.values()))
+    with blamed_on_subject():
+        # A bridge of its own, so that no switch is left on.
+        bridge = boot.boot_again()
     for switch, ends in SWITCHES.items():
         names = [name for name in boot.refused if any(f".{name}".endswith(f".{end}") for end in ends)]
         if not names:
@@ -85,7 +90,7 @@ def gated(boot: Boot) -> Iterator[Finding]:
 
 def _switched_on(pair: Pair, bridge: Any, names: list[str], switch: str) -> Iterator[Finding]:
     """Hooks whose switch is on: do they attach and fire, and are they off again with it?"""
-    from ...pair import SubjectRaised
+    from ...pair import blamed_on_subject
     from ...taps import attach_refusal, record_bridge
 
     taken = [name for name in names if attach_refusal(bridge, name) is None]
@@ -94,11 +99,8 @@ def _switched_on(pair: Pair, bridge: Any, names: list[str], switch: str) -> Iter
             yield Finding(
                 "refused", name, got=str(attach_refusal(bridge, name)), want=f"a hook after set_{switch}(True)"
             )
-    try:
+    with blamed_on_subject():
         fired = record_bridge(lambda: pair.guarded(bridge), bridge, taken).taps
-    except SubjectRaised as error:
-        yield Finding("raised", f"set_{switch}", got=str(error), want="a forward that returns logits")
-        return
     for name in taken:
         if name not in fired:
             yield Finding("never-fires", name, got="0 firings", want=f"at least one after set_{switch}(True)")

@@ -48,6 +48,8 @@ def aliases(boot: Boot) -> Iterator[Finding]:
     """
     import warnings
 
+    from ...pair import blamed_on_subject
+
     registry = boot.bridge.hook_dict
     for alias, targets in _declared(boot.bridge):
         found = [target for target in targets if target in registry]
@@ -57,7 +59,7 @@ def aliases(boot: Boot) -> Iterator[Finding]:
             yield Finding("missing", alias, got="no such name", want=f"another name of {found[0]}")
         elif (name := registry[alias].name) != (wanted := registry[found[0]].name):
             yield Finding("wrong-target", alias, got=str(name), want=str(wanted))
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as told, blamed_on_subject():
         warnings.simplefilter("always")
         _ = boot.boot_again().hook_dict
     for text in dict.fromkeys(str(warning.message) for warning in told):

@@ -77,16 +77,19 @@ def position_axis(pair: Pair) -> Iterator[Finding]:
     import torch
 
     from ... import shapes
+    from ...pair import blamed_on_subject
 
     bridge = pair.boot.bridge
-    cache, hooks, _ = bridge.get_caching_hooks(pos_slice=(0, 1))
+    with blamed_on_subject():
+        cache, hooks, _ = bridge.get_caching_hooks(pos_slice=(0, 1))
     store = {bridge.hook_dict[name].name: hook for name, hook in hooks}
     for name, calls in pair.observed.taps.items():
         words = shapes.words(shapes.views(pair, name))
         if shapes.UNKNOWN in words or name not in store:
             continue
         axes = [axis for axis, word in enumerate(words) if shapes.follows_length(word, pair.boot.spec)]
-        store[name](calls[0], hook=bridge.hook_dict[name])
+        with blamed_on_subject():
+            store[name](calls[0], hook=bridge.hook_dict[name])
         got, want = cache[name], calls[0].narrow(axes[0], 0, 1) if axes else calls[0]
         if got.shape != want.shape or not torch.equal(got, want):
             cut = [word for word, one, other in zip(words, got.shape, calls[0].shape, strict=True) if one != other]

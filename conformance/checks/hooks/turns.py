@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
+from .lifecycle import any_hook
 
 if TYPE_CHECKING:
     from ...pair import Pair
@@ -19,7 +20,7 @@ def sequence(pair: Pair) -> Iterator[Finding]:
 
     An observer sees an edit or not by its place in this order.
     """
-    bridge, name = pair.boot.bridge, pair.observed.order[0]
+    bridge, name = pair.boot.bridge, any_hook(pair)
     ran: list[str] = []
 
     def noting(label: str) -> Callable[..., None]:
@@ -48,8 +49,7 @@ def contexts(pair: Pair) -> Iterator[Finding]:
     """
     from ...compare import exact
 
-    bridge = pair.boot.bridge
-    name = next(name for name in pair.observed.order if pair.observed.taps[name][0].is_floating_point())
+    bridge, name = pair.boot.bridge, any_hook(pair, floating=True)
     fired: list[Any] = []
     with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: fired.append(hook.name))]):
         with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: tensor + 1)]):
