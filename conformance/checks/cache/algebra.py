@@ -32,7 +32,7 @@ def decompose(pair: Pair) -> Iterator[Finding]:
         with blamed_on_subject():
             got = cache.decompose_resid(layer=layer).sum(dim=0)
         # Twice: the parts are summed in another order than in the model.
-        yield from close(name, got, pair.observed.joined(pair.canonical(name)), 2 * pair.allowed(name))
+        yield from close(name, got, runs.shown(pair, name), 2 * pair.allowed(name))
 
 
 @requirement("cache/accumulated", level=MUST, needs=("cache/complete",))
@@ -58,7 +58,7 @@ def accumulated(pair: Pair) -> Iterator[Finding]:
         yield Finding("labels", "accumulated_resid", got=", ".join(map(str, labels)), want=", ".join(want))
         return
     for got, name in zip(stack, want.values(), strict=True):
-        yield from exact(name, got, pair.observed.joined(pair.canonical(name)))
+        yield from exact(name, got, runs.shown(pair, name))
 
 
 @requirement("cache/head-results", level=MUST, needs=("cache/complete",))
@@ -90,7 +90,7 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     for layer, results in enumerate(stack):
         name, bias = raw.format(layer=layer), getattr(bridge.blocks[layer].attn, "b_O", None)
         got = results.sum(dim=0) if bias is None else results.sum(dim=0) + bias
-        yield from close(name, got, pair.observed.joined(pair.canonical(name)), 2 * pair.allowed(name))
+        yield from close(name, got, runs.shown(pair, name), 2 * pair.allowed(name))
 
 
 @requirement("cache/logit-lens", level=MUST, needs=("cache/complete",))

@@ -179,6 +179,15 @@ def _aliases(pair: Pair, hook: str) -> list[str]:
     return [name for name, point in pair.boot.bridge.hook_dict.items() if point.name == hook != name]
 
 
+def shown(pair: Pair, name: str) -> Tensor:
+    """What observers saw at a hook, by any of its names; a hook that is silent is the bridge's fault."""
+    from ...pair import SubjectRaised
+
+    if pair.canonical(name) not in pair.observed.taps:
+        raise SubjectRaised(f"{name} does not fire")
+    return pair.observed.joined(pair.canonical(name))
+
+
 def _devices(bridge: Any) -> dict[str, str]:
     """Where every parameter and buffer lies, and where the config says that the model is."""
     from ...memory import parameters_and_buffers
@@ -202,7 +211,7 @@ def _run(pair: Pair, asked: Any = (), **options: Any) -> Run:
 
 def _stopped(pair: Pair, layer: int, asked: set[str], names_filter: Any) -> Stop:
     """Run up to a layer, with an observer at every hook."""
-    from ...pair import SubjectRaised, blamed_on_subject
+    from ...pair import blamed_on_subject
 
     fired: list[str] = []
 
@@ -215,7 +224,6 @@ def _stopped(pair: Pair, layer: int, asked: set[str], names_filter: Any) -> Stop
     if layer == pair.boot.layers:
         return Stop(layer, run, pair.cached[0], tuple(pair.observed.order))
     stream = entering(pair, layer % pair.boot.layers)
-    if stream not in pair.observed.taps:
-        raise SubjectRaised(f"{stream} does not fire")
+    want = shown(pair, stream)
     upto = pair.observed.order.index(stream) + 1
-    return Stop(layer, run, pair.observed.joined(stream), tuple(pair.observed.order[:upto]))
+    return Stop(layer, run, want, tuple(pair.observed.order[:upto]))
