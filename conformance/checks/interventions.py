@@ -63,8 +63,11 @@ def composition(pair: Pair) -> Iterator[Finding]:
     """
     from .. import edits
     from ..compare import close
+    from ..pair import SubjectRaised
 
     names = [name for names in _canonical(pair) for name in names if not edits.shared(pair, name)]
+    if not names:
+        raise SubjectRaised("no hook shows numbers that could be edited")
     once = {name: [edits.pushed(pair, name)] for name in names}
     twice = {name: [edits.pushed(pair, name, 0.25), edits.pushed(pair, name, 0.75)] for name in names}
     one, two = edits.trials(pair, [once, twice])
