@@ -85,6 +85,12 @@ class Pair:
     ) -> Any:
         """`run` on this layout's inputs the way a user calls a bridge: tokens first, the rest by name."""
         self.boot.forwards["subject"] += 1
+        return self.refused(run, inputs, grad=grad, **extra)
+
+    def refused(
+        self, run: Callable[..., Any], inputs: Mapping[str, Any] | None = None, *, grad: bool = False, **extra: Any
+    ) -> Any:
+        """The same for what is to be refused before the model runs, which is no forward."""
         arguments = dict(self.inputs if inputs is None else inputs)
         with blamed_on_subject(), torch.set_grad_enabled(grad):
             return run(arguments.pop("input_ids"), **arguments, **extra)

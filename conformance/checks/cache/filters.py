@@ -48,10 +48,11 @@ def filter_typo(pair: Pair) -> Iterator[Finding]:
 
     first, _ = runs.ends(pair)
     typo = f"{first}_misspelt"
-    for kind, names_filter in (("string", typo), ("list", [first, typo])):
+    # A lone typo leaves nothing to run for; a list with a good name may be taken, and then costs a forward.
+    for kind, names_filter, run in (("string", typo, pair.refused), ("list", [first, typo], pair.guarded)):
         place = f"names_filter as a {kind}"
         try:
-            pair.cache(names_filter=names_filter)
+            run(pair.boot.bridge.run_with_cache, names_filter=names_filter)
         except SubjectRaised as error:
             if typo not in str(error):
                 yield Finding("unclear-error", place, got=str(error), want=f"an error that names {typo!r}")

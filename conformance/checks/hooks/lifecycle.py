@@ -74,7 +74,7 @@ def _attempts(pair: Pair) -> dict[str, Callable[[], object]]:
 
     def unbegun() -> None:
         with contextlib.suppress(Exception):
-            pair.guarded(bridge.run_with_hooks, **broken)
+            pair.refused(bridge.run_with_hooks, **broken)
 
     return {
         "run_with_hooks": lambda: pair.guarded(bridge.run_with_hooks, **both),

@@ -41,7 +41,7 @@ def unknown_name(boot: Boot) -> Iterator[Finding]:
     ways: dict[str, Callable[[str], object]] = {
         "add_hook": lambda name: bridge.add_hook(name, _look),
         "hooks()": lambda name: _enter(bridge, name),
-        "run_with_hooks": lambda name: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(name, _look)]),
+        "run_with_hooks": lambda name: pair.refused(bridge.run_with_hooks, fwd_hooks=[(name, _look)]),
     }
     for label, attach in ways.items():
         for name, part in typos.items():
