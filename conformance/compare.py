@@ -30,7 +30,7 @@ def distance(got: Tensor, want: Tensor) -> float:
     """Largest absolute difference, in fp64 where either is; infinite where only one of the two is finite."""
     if not got.numel():
         return 0.0
-    got, want = (tensor if tensor.is_floating_point() else tensor.double() for tensor in (got, want))
+    got, want = (t.detach() if t.is_floating_point() else t.double() for t in (got, want))
     largest = float((got - want).abs_().max())
     if math.isfinite(largest):
         return largest

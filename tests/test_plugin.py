@@ -95,15 +95,15 @@ def test_selection(collect: Callable, cases: dict[str, Case], name: str) -> None
 
 def test_last_failed_and_stepwise_know_the_ids(run: Callable, third_party: Callable) -> None:
     adapter = third_party(DEAF)
-    first = run("--adapter", adapter, "-k", "edits or fires")
+    first = run("--adapter", adapter, "-k", "interventions and edits or hooks and fires")
     failed = re.findall(r"^FAILED (\S+)", first.text, re.MULTILINE)
     assert failed == ["conformance.interventions::edits[mine-train]", "conformance.interventions::edits[mine-sample]"]
     again = run("--adapter", adapter, "--lf", "-v")
     assert listed(again.text) == failed
     assert again.result.ret == 1
-    stepwise = run("--adapter", adapter, "--sw", "-v", "-k", "edits or fires")
+    stepwise = run("--adapter", adapter, "--sw", "-v", "-k", "interventions and edits or hooks and fires")
     assert stepwise.result.ret == pytest.ExitCode.INTERRUPTED
-    again = run("--adapter", adapter, "--sw", "--sw-skip", "-v", "-k", "edits or fires")
+    again = run("--adapter", adapter, "--sw", "--sw-skip", "-v", "-k", "interventions and edits or hooks and fires")
     assert listed(again.text) == failed
 
 

@@ -84,7 +84,7 @@ def _hooks(coverage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield f"{'family':<12}{'met':>7}{'deviating':>11}{'refused':>9}{'blocked':>9}{'not met':>9}"
+    yield f"{'family':<14}{'met':>7}{'deviating':>11}{'refused':>9}{'blocked':>9}{'not met':>9}"
     for family in FAMILIES:
         mine = [result["verdict"] for result in results if result["requirement"].startswith(f"{family}/")]
         if not mine:
@@ -92,7 +92,7 @@ def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         unmet = mine.count("FAIL") + mine.count("ERROR")
         cells = (mine.count("DEVIATION"), mine.count("REFUSED"), mine.count("BLOCKED"), unmet)
         met = f"{sum(verdict in MET for verdict in mine)}/{len(mine)}"
-        yield f"{family:<12}{met:>7}" + "".join(
+        yield f"{family:<14}{met:>7}" + "".join(
             f"{cell or '-':>{width}}" for cell, width in zip(cells, (11, 9, 9, 9), strict=True)
         )
 
