@@ -43,21 +43,28 @@ def main(fields: dict[str, int]) -> int:
         unit = statistics.median(_seconds(pair.reference_logits) for _ in range(3))
         judge.verdict(registry["loading/runs"], layout)
         boot.forwards.clear()
-        spent = 0.0
+        spent, most = 0.0, _peak()
+        print(f"{layout}, before: {most:.1f} GiB")
         for required in registry.values():
             if required.family in FAMILIES:
                 started = time.perf_counter()
                 outcome = judge.verdict(required, layout)
                 spent += (seconds := time.perf_counter() - started)
                 unmet += outcome.verdict not in MET
-                if seconds > unit or outcome.verdict not in MET:
-                    print(f"  {seconds / unit:6.1f}  {required.id} {outcome.verdict}")
+                grown, most = _peak() - most, _peak()
+                if seconds > unit or grown > 0.1 or outcome.verdict not in MET:
+                    print(f"  {seconds / unit:6.1f} units {grown:+5.1f} GiB  {required.id} {outcome.verdict}", flush=True)
                     for finding in outcome.findings[:3]:
                         print(f"          {finding.line()}")
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(boot.forwards.items()))
         print(f"{layout}: {spent / unit:.0f} x {unit:.2f} s; {counts}")
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+    print(f"peak memory: {_peak():.1f} GiB")
     return int(unmet > 0)
+
+
+def _peak() -> float:
+    """The most memory that this process has held, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _seconds(call: object) -> float:
