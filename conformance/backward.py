@@ -112,10 +112,11 @@ class Backward:
         """Whether the gradient at a hook is not that of the tensor that its name, canonical or alias, stands for."""
         return self.witnesses.contradict(name, self.observed, self.pair.canonical(name))
 
-    def of_bridge(self, names: Collection[str], edit: Edit | None = None) -> Recording:
+    def of_bridge(self, names: Collection[str], edit: Edit | None = None, *, shallow: bool = False) -> Recording:
         """One backward pass of the subject, while backward hooks at `names` return what `edit` makes of a gradient.
 
-        The recorded gradient is the one that a hook is shown.
+        The recorded gradient is the one that a hook is shown. A shallow pass goes through every hook and leaves out
+        the parameters.
         """
         pair, recording, wanted = self.pair, Recording(), set(names)
         bridge = pair.boot.bridge
@@ -130,42 +131,43 @@ class Backward:
             logits = pair.guarded(bridge, grad=True)
             if not isinstance(logits, Tensor) or not logits.requires_grad:
                 raise SubjectRaised("the logits need no gradient: nothing can be differentiated")
-            self._differentiate("subject", logits, recording, _parameters(bridge.original_model))
+            self._differentiate("subject", logits, recording, _parameters(bridge.original_model), shallow)
         return recording
 
-    def of_model(self, dtype: torch.dtype, edit: Edit | None = None) -> Recording:
-        """The equations, differentiated in `dtype`; without an oracle the reference, in fp32."""
+    def of_model(self, dtype: torch.dtype, edit: Edit | None = None, *, shallow: bool = False) -> Recording:
+        """The equations, differentiated in `dtype` and kept in fp32; without an oracle the reference, in fp32."""
         pair, recording = self.pair, Recording()
         boot = pair.boot
         if boot.oracle is None:
             return self._of_reference(edit)
         boot.forwards["oracle"] += 1
-        floats = {name: value for name, value in boot.params.items() if value.is_floating_point()}
-        leaves = {name: value.to(dtype).clone().requires_grad_() for name, value in floats.items()}
-        nodes: dict[str, Tensor] = {}
+        params = boot.params_in(dtype)
+        leaves = {name: v.detach().requires_grad_() for name, v in params.items() if v.is_floating_point()}
 
         def tap(name: str, tensor: Tensor) -> Tensor:
-            return _node(nodes, name, tensor, edit) if name in pair.known_names else tensor
+            # A view has a gradient of its own and takes no memory; equations write nothing in place.
+            return _node(recording, name, tensor, edit, _alias) if name in pair.known_names else tensor
 
         with torch.enable_grad():
-            logits = boot.oracle({**boot.params, **leaves}, boot.config, pair.inputs, tap)
-            self._differentiate("oracle", logits, recording, leaves, nodes)
+            logits = boot.oracle({**params, **leaves}, boot.config, pair.inputs, tap)
+            self._differentiate("oracle", logits, recording, leaves, shallow)
         return recording
 
     def _of_reference(self, edit: Edit | None = None) -> Recording:
         pair, recording = self.pair, Recording()
-        nodes: dict[str, Tensor] = {}
         reference = pair.boot.reference
+        # Where there are equations, they speak of the taps.
+        points = pair.boot.spec.points if pair.boot.oracle is None else {}
         pair.boot.forwards["reference"] += 1
         with torch.enable_grad():
             logits = taps.through_modules(
                 lambda: reference(**pair.inputs),
                 reference,
-                pair.boot.spec.points,
+                points,
                 pair.boot.layers,
-                lambda name, tensor: _node(nodes, name, tensor, edit),
+                lambda name, tensor: _node(recording, name, tensor, edit, torch.clone),
             )
-            self._differentiate("reference", logits, recording, _parameters(reference), nodes)
+            self._differentiate("reference", logits, recording, _parameters(reference))
         return recording
 
     def along(self, name: str) -> tuple[float, float, float]:
@@ -193,24 +195,27 @@ class Backward:
                 parameter.copy_(before)
         return float((gradient * direction).sum()), (losses[0] - losses[1]) / (2 * step), 2 * step
 
+    @cached_property
+    def _shallow(self) -> set[str]:
+        """Parameters whose gradients pass every hook and cost little: the first of the model, and all vectors."""
+        named = list(self.pair.boot.reference.named_parameters())
+        return {name for number, (name, value) in enumerate(named) if number == 0 or value.ndim < 2}
+
     def _differentiate(
-        self,
-        whose: str,
-        logits: Tensor,
-        recording: Recording,
-        parameters: Mapping[str, Tensor],
-        nodes: Mapping[str, Tensor] | None = None,
+        self, whose: str, logits: Tensor, recording: Recording, parameters: Mapping[str, Tensor], shallow: bool = False
     ) -> None:
-        """Add the gradients of the objective by parameters and nodes to a recording; what has none is left out."""
+        """Add the gradients of the objective by parameters to a recording; what has none is left out."""
         self.pair.boot.forwards[f"{whose} backward"] += 1
-        wanted = {n: value for n, value in {**parameters, **(nodes or {})}.items() if value.requires_grad}
+        wanted = {name: value for name, value in parameters.items() if value.requires_grad}
+        if shallow:
+            wanted = {name: value for name, value in wanted.items() if name in self._shallow}
         loss = objective(self.pair, logits)
         with _deterministic():
             gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-        recording.logits = loss.detach()
+        recording.logits = loss.detach().float()
         for name, gradient in zip(wanted, gradients, strict=True):
-            if gradient is not None:
-                recording.taps[name] = [gradient]
+            if gradient is not None and not shallow:
+                recording.taps[name] = [gradient.float()]
 
 
 def objective(pair: Pair, logits: Tensor) -> Tensor:
@@ -247,16 +252,25 @@ def _unequal(name: str, one: Recording, other: Recording) -> Iterator[Finding]:
         yield Finding("no-gradient", name, got="a gradient on one side only", want="one with either hook")
 
 
-def _node(nodes: dict[str, Tensor], name: str, tensor: Any, edit: Edit | None) -> Any:
-    """A copy of a tap on the way of the gradient, so that what flows through this tap alone is seen."""
+def _node(recording: Recording, name: str, tensor: Any, edit: Edit | None, copy: Callable[[Tensor], Tensor]) -> Any:
+    """A tap on the way of the gradient, so that what flows through this tap alone is recorded."""
     if not isinstance(tensor, Tensor) or not tensor.requires_grad:
         return tensor
     if edit is not None:
         # Behind the node on the way back, so that the node's own gradient is what the edit is shown.
-        tensor = tensor.clone()
+        tensor = copy(tensor)
         tensor.register_hook(lambda gradient: edit(name, gradient))
-    nodes[name] = node = tensor.clone()
+    node = copy(tensor)
+
+    def seen(gradient: Tensor) -> None:
+        recording.taps.setdefault(name, []).insert(0, gradient.float())
+
+    node.register_hook(seen)
     return node
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor)
 
 
 def _parameters(model: nn.Module) -> dict[str, Tensor]:

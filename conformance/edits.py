@@ -222,8 +222,7 @@ def _on_model(pair: Pair, batch: Sequence[Trial], inputs: Mapping[str, Any], dty
             boot.forwards["reference"] += 1
             return taps.through_modules(lambda: model(**inputs), model, spec.points, boot.layers, tap)
         boot.forwards["oracle"] += 1
-        params = {n: value.to(dtype) if value.is_floating_point() else value for n, value in boot.params.items()}
-        return boot.oracle(params, boot.config, inputs, tap)
+        return boot.oracle(boot.params_in(dtype), boot.config, inputs, tap)
 
 
 def _edited(tensor: Tensor, rows: Iterable[tuple[int | None, Sequence[Edit]]], part: slice) -> Tensor:

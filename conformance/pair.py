@@ -168,7 +168,7 @@ class Pair:
         if boot.oracle is None:
             return taps.Recording()
         boot.forwards["oracle"] += 1
-        return taps.record_oracle(boot.oracle, boot.params, boot.config, self.inputs, dtype, self.known_names)
+        return taps.record_oracle(boot.oracle, boot.params_in(dtype), boot.config, self.inputs, dtype, self.known_names)
 
     @cached_property
     def known_names(self) -> frozenset[str]:

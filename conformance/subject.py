@@ -27,6 +27,7 @@ class Boot:
     folder: Path
     trusted: bool
     forwards: Counter[str] = field(default_factory=Counter)
+    casts: dict[torch.dtype, dict[str, Tensor]] = field(default_factory=dict, repr=False)
     amend: Callable[[Any], None] | None = None
     """Called with every booted bridge before anyone looks at it: where a mutant puts its defect back."""
 
@@ -51,6 +52,12 @@ class Boot:
         from safetensors.torch import load_file
 
         return {name: t for path in checkpoint.weight_files(self.folder) for name, t in load_file(path).items()}
+
+    def params_in(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The same with floats in another dtype, cast once."""
+        if dtype not in self.casts:
+            self.casts[dtype] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.params.items()}
+        return self.casts[dtype]
 
     @cached_property
     def bridge(self) -> Any:
@@ -93,7 +100,7 @@ class Boot:
     def resized(self, fields: Mapping[str, object]) -> Boot:
         """The same adapter on the same code with other config fields, and weights drawn for them."""
         folder = checkpoint.materialise(self.folder, self.spec, fields)
-        return Boot(self.spec, folder, self.trusted, self.forwards, self.amend)
+        return Boot(self.spec, folder, self.trusted, self.forwards, amend=self.amend)
 
     @cached_property
     def small(self) -> Boot:

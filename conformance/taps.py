@@ -17,12 +17,16 @@ Edit = Callable[[Tensor, Any], Tensor | None]
 
 @dataclass(slots=True)
 class Recording:
-    """One forward: for every name the tensors seen, call after call, and the order of all firings."""
+    """One forward: for every name the tensors seen, call after call, and the order of all firings.
+
+    One that is `narrow` keeps fp64 in fp32: half the memory, and half a unit in the last place.
+    """
 
     taps: dict[str, list[Tensor]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     strange: dict[str, str] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    narrow: bool = False
     last: tuple[Tensor, int, Tensor] | None = None
 
     def add(self, name: str, value: object) -> None:
@@ -39,18 +43,14 @@ class Recording:
             shown, version, copy = self.last
             if shown.is_set_to(tensor) and shown._version == version:
                 return copy
-        self.last = (tensor, tensor._version, tensor.clone())
+        wide = self.narrow and tensor.dtype is torch.float64
+        self.last = (tensor, tensor._version, tensor.float() if wide else tensor.clone())
         return self.last[2]
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget some tensors."""
         for name in names:
             self.taps.pop(name, None)
-
-    def narrowed(self) -> Recording:
-        """The same in fp32."""
-        taps = {name: [_narrow(call) for call in calls] for name, calls in self.taps.items()}
-        return Recording(taps, self.order, self.strange, _narrow(self.logits))
 
     def shapes(self) -> Recording:
         """The same without values: tensors on the meta device."""
@@ -71,10 +71,6 @@ class Recording:
         calls = self.taps[name]
         across = {(*call.shape[:1], *call.shape[2:]) for call in calls}
         return torch.cat(calls, dim=1) if len(calls) > 1 == len(across) and calls[0].ndim > 1 else calls[-1]
-
-
-def _narrow(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def canonical_names(bridge: Any) -> list[str]:
@@ -156,8 +152,8 @@ def record_oracle(
     dtype: torch.dtype,
     names: Container[str] | None = None,
 ) -> Recording:
-    """Record the taps of an oracle in `names`, by default all, computed in `dtype`."""
-    recording = Recording()
+    """Record the taps of an oracle in `names`, by default all, computed in `dtype` and kept in fp32."""
+    recording = Recording(narrow=True)
 
     def tap(name: str, tensor: Tensor) -> Tensor:
         if names is None or name in names:
@@ -166,7 +162,7 @@ def record_oracle(
 
     cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in params.items()}
     with torch.no_grad():
-        recording.logits = forward(cast, config, inputs, tap)
+        recording.logits = forward(cast, config, inputs, tap).float()
     return recording
 
 

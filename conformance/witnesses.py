@@ -43,7 +43,7 @@ class Witnesses:
         for name in names:
             single = self.reference if name in self.reference else rounded
             noise[name] = compare.distance(single.joined(name), exact.joined(name))
-        return exact.narrowed(), noise
+        return exact, noise
 
     def want(self, name: str) -> Tensor | None:
         """What the tap should hold, None where no witness knows.
