@@ -53,7 +53,9 @@ def main(fields: dict[str, int]) -> int:
                 unmet += outcome.verdict not in MET
                 grown, most = _peak() - most, _peak()
                 if seconds > unit or grown > 0.1 or outcome.verdict not in MET:
-                    print(f"  {seconds / unit:6.1f} units {grown:+5.1f} GiB  {required.id} {outcome.verdict}", flush=True)
+                    print(
+                        f"  {seconds / unit:6.1f} units {grown:+5.1f} GiB  {required.id} {outcome.verdict}", flush=True
+                    )
                     for finding in outcome.findings[:3]:
                         print(f"          {finding.line()}")
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(boot.forwards.items()))

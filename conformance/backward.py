@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,8 @@ class Backward:
 
         The gradients of all parameters are as large as the model; each pass lets go of them once it is compared.
         """
+        # Bridges that were booted on the way hang in cycles, each as large as the model.
+        gc.collect()
         names, exact = sorted(self.pair.boot.params), self.witnesses.exact
         judges = {"reference": self._of_reference(), "equations": exact}
         plain = self.of_bridge([])
@@ -210,7 +213,8 @@ class Backward:
         if shallow:
             wanted = {name: value for name, value in wanted.items() if name in self._shallow}
         loss = objective(self.pair, logits)
-        with _deterministic():
+        # Only passes of the subject are held against each other bit for bit.
+        with _deterministic() if whose == "subject" else nullcontext():
             gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
         recording.logits = loss.detach().float()
         for name, gradient in zip(wanted, gradients, strict=True):
@@ -238,11 +242,15 @@ def objective(pair: Pair, logits: Tensor) -> Tensor:
 def _deterministic() -> Iterator[None]:
     """Sums over equal tokens in one order: with several threads the gradient of an embedding has none of its own."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    filling = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filling
 
 
 def _unequal(name: str, one: Recording, other: Recording) -> Iterator[Finding]:

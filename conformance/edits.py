@@ -42,6 +42,11 @@ class Group:
     kind: Kind
     case: str = ""
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes two groups the same trial."""
+        return self.kind, *self.names
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -112,7 +117,7 @@ def effects(pair: Pair, groups: Sequence[Group]) -> Iterator[Effect]:
     todo = [part for group in groups for part in _apart(pair, group)]
     while todo:
         split: list[Group] = []
-        for group, effect in zip(todo, trials(pair, map(partial(_trial, pair), todo)), strict=True):
+        for group, effect in zip(todo, together(pair, todo), strict=True):
             if effect.right or len(group.names) == 1:
                 yield replace(effect, case=group.case)
             else:
@@ -120,6 +125,11 @@ def effects(pair: Pair, groups: Sequence[Group]) -> Iterator[Effect]:
                 starts = range(0, len(group.names), size)
                 split += [replace(group, names=group.names[start : start + size]) for start in starts]
         todo = split
+
+
+def on_bridge(pair: Pair, trial: Trial) -> Tensor:
+    """Logits of the bridge alone, for one row under a trial."""
+    return _on_bridge(pair, [trial], pair.batched(1))[0]
 
 
 def _apart(pair: Pair, group: Group) -> Iterator[Group]:
@@ -130,6 +140,14 @@ def _apart(pair: Pair, group: Group) -> Iterator[Group]:
     for name in group.names:
         if shared(pair, name):
             yield replace(group, names=[name])
+
+
+def together(pair: Pair, groups: Sequence[Group]) -> list[Effect]:
+    """The effects of groups, those that were tried before from memory."""
+    known: dict[tuple[Any, ...], Effect] = vars(pair).setdefault("tried", {})
+    new = [group for group in groups if group.key not in known]
+    known |= zip((group.key for group in new), trials(pair, map(partial(_trial, pair), new)), strict=True)
+    return [known[group.key] for group in groups]
 
 
 def _trial(pair: Pair, group: Group) -> Trial:

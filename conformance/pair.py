@@ -128,7 +128,7 @@ class Pair:
         """The subject once more on other tokens, with another batch size: what fires, and in which shapes."""
         with blamed_on_subject():
             inputs = self.draw(OTHER_BATCH, OTHER_SEED)
-            return taps.record_bridge(lambda: self.call(inputs), self.boot.bridge, self.names).shapes()
+            return taps.record_bridge(lambda: self.call(inputs), self.boot.bridge, self.names, keep=taps.shape_only)
 
     def cache(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits and entries of `run_with_cache`; an entry without a tensor counts as none."""
@@ -222,6 +222,11 @@ class Pair:
         """How often the layout says a hook fires in one forward."""
         component = pattern_of(name.rpartition(".")[0])
         return self.layout.fires.get(component, 1)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The first row of the inputs: enough where no value is compared."""
+        return self.batched(1)
 
     def batched(self, rows: int) -> dict[str, Any]:
         """The first row of the inputs, `rows` times over."""

@@ -19,14 +19,14 @@ Edit = Callable[[Tensor, Any], Tensor | None]
 class Recording:
     """One forward: for every name the tensors seen, call after call, and the order of all firings.
 
-    One that is `narrow` keeps fp64 in fp32: half the memory, and half a unit in the last place.
+    `keep` makes the copy of a tensor that is kept: `torch.clone`, `narrowed` or `shape_only`.
     """
 
     taps: dict[str, list[Tensor]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     strange: dict[str, str] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    narrow: bool = False
+    keep: Callable[[Tensor], Tensor] = torch.clone
     last: tuple[Tensor, int, Tensor] | None = None
 
     def add(self, name: str, value: object) -> None:
@@ -43,19 +43,13 @@ class Recording:
             shown, version, copy = self.last
             if shown.is_set_to(tensor) and shown._version == version:
                 return copy
-        wide = self.narrow and tensor.dtype is torch.float64
-        self.last = (tensor, tensor._version, tensor.float() if wide else tensor.clone())
+        self.last = (tensor, tensor._version, self.keep(tensor))
         return self.last[2]
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget some tensors."""
         for name in names:
             self.taps.pop(name, None)
-
-    def shapes(self) -> Recording:
-        """The same without values: tensors on the meta device."""
-        taps = {name: [call.to("meta") for call in calls] for name, calls in self.taps.items()}
-        return Recording(taps, self.order, self.strange, self.logits.to("meta"))
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of this name; `logits` is one."""
@@ -94,9 +88,21 @@ def run_hooked(call: Callable[[], Tensor], bridge: Any, names: Iterable[str], *h
         return call()
 
 
-def record_bridge(call: Callable[[], Tensor], bridge: Any, names: Iterable[str]) -> Recording:
+def narrowed(tensor: Tensor) -> Tensor:
+    """A copy with fp64 in fp32: half the memory, for half a unit in the last place."""
+    return tensor.float() if tensor.dtype is torch.float64 else tensor.clone()
+
+
+def shape_only(tensor: Tensor) -> Tensor:
+    """Shape and dtype, on the meta device."""
+    return tensor.to("meta")
+
+
+def record_bridge(
+    call: Callable[[], Tensor], bridge: Any, names: Iterable[str], keep: Callable[[Tensor], Tensor] = torch.clone
+) -> Recording:
     """Record every firing of the hook points in `names` during one forward of a bridge."""
-    recording = Recording()
+    recording = Recording(keep=keep)
 
     def observe(tensor: Tensor, hook: Any) -> None:
         recording.add(hook.name, tensor)
@@ -153,7 +159,7 @@ def record_oracle(
     names: Container[str] | None = None,
 ) -> Recording:
     """Record the taps of an oracle in `names`, by default all, computed in `dtype` and kept in fp32."""
-    recording = Recording(narrow=True)
+    recording = Recording(keep=narrowed)
 
     def tap(name: str, tensor: Tensor) -> Tensor:
         if names is None or name in names:

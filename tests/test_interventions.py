@@ -25,6 +25,8 @@ def boot(miniature: Path):
 def findings(pair: Any, check: str = "interventions/edits") -> list[Finding]:
     from conformance.judge import Evidence
 
+    # A pair remembers what it has tried; each defect is tried anew.
+    vars(pair).pop("tried", None)
     required = requirements()[check]
     offered = {"pair": pair, "evidence": Evidence()}
     return list(required.check(**{name: offered[name] for name in required.parameters}))

@@ -65,13 +65,12 @@ def composition(pair: Pair) -> Iterator[Finding]:
     from ..compare import close
     from ..pair import SubjectRaised
 
-    names = [name for names in _canonical(pair) for name in names if not edits.shared(pair, name)]
+    names = [name for name in _canonical(pair)[0] if not edits.shared(pair, name)]
     if not names:
         raise SubjectRaised("no hook shows numbers that could be edited")
-    once = {name: [edits.pushed(pair, name)] for name in names}
-    twice = {name: [edits.pushed(pair, name, 0.25), edits.pushed(pair, name, 0.75)] for name in names}
-    one, two = edits.trials(pair, [once, twice])
-    yield from close("every hook at once", two.got, one.got, 2 * two.allowed)
+    (one,) = edits.together(pair, [edits.Group(names, edits.pushed)])
+    twice = {name: [edits.pushed(pair, name, share) for share in (0.25, 0.75)] for name in names}
+    yield from close("every hook at once", edits.on_bridge(pair, twice), one.got, 2 * one.allowed)
 
 
 @requirement("interventions/upstream", level=MUST, needs=("interventions/edits", "cache/values"))

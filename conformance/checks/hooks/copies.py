@@ -94,7 +94,7 @@ def load_path(boot: Boot) -> Iterator[Finding]:
     TransformerLens once forced the attention that shows patterns only on models that it loaded itself.
     """
     from ...pair import blamed_on_subject
-    from ...taps import canonical_names, record_bridge
+    from ...taps import canonical_names, record_bridge, shape_only
 
     model = boot.construct()
     with blamed_on_subject():
@@ -106,7 +106,7 @@ def load_path(boot: Boot) -> Iterator[Finding]:
     for pair in boot.pairs.values():
         known = [name for name in canonical_names(bridge) if name in pair.names]
         with blamed_on_subject():
-            order = record_bridge(partial(pair.guarded, bridge), bridge, known).order
+            order = record_bridge(partial(pair.guarded, bridge), bridge, known, keep=shape_only).order
         expected = [name for name in pair.observed.order if name in known]
         for name in dict.fromkeys([*expected, *order]):
             if order.count(name) != expected.count(name):

@@ -127,13 +127,13 @@ def _once_more(pair: Pair) -> dict[str, list[str]]:
     import torch
 
     from ...pair import SubjectRaised, blamed_on_subject
-    from ...taps import record_bridge
+    from ...taps import record_bridge, shape_only
 
     threads = torch.get_num_threads()
     torch.set_num_threads(2 if threads == 1 else 1)
     try:
         with blamed_on_subject():
-            cases = {"other threads": record_bridge(pair.call, pair.boot.bridge, pair.names).order}
+            cases = {"other threads": record_bridge(pair.call, pair.boot.bridge, pair.names, keep=shape_only).order}
     finally:
         torch.set_num_threads(threads)
     # Whether a model runs in another dtype is not for hooks to say.
@@ -142,7 +142,7 @@ def _once_more(pair: Pair) -> dict[str, list[str]]:
         blamed_on_subject(),
         torch.autocast("cpu", dtype=torch.bfloat16),
     ):
-        cases["autocast"] = record_bridge(pair.call, pair.boot.bridge, pair.names).order
+        cases["autocast"] = record_bridge(pair.call, pair.boot.bridge, pair.names, keep=shape_only).order
     return cases
 
 

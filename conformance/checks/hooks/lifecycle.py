@@ -61,10 +61,12 @@ def _attempts(pair: Pair) -> dict[str, Callable[[], object]]:
     """Every way to hang hooks for one run: forward, backward, ending in an exception, and not even beginning."""
     bridge, name = pair.boot.bridge, pair.names[-1]
     both: dict[str, Any] = {"fwd_hooks": [(name, _look)], "bwd_hooks": [(name, _look)]}
-    broken: dict[str, Any] = {**both, "bwd_hooks": [(name, _look), (NOWHERE, _look)]}
 
     def explode(tensor: Any, hook: Any) -> None:
         raise RuntimeError("on purpose")
+
+    raising: dict[str, Any] = {"fwd_hooks": [(pair.names[0], explode)]}
+    broken: dict[str, Any] = {**both, "bwd_hooks": [(name, _look), (NOWHERE, _look)]}
 
     def context(hooks: dict[str, Any], error: Exception | None = None) -> None:
         # Whether an unknown name is refused, and how, is another requirement's to say.
@@ -77,10 +79,10 @@ def _attempts(pair: Pair) -> dict[str, Callable[[], object]]:
             pair.refused(bridge.run_with_hooks, **broken)
 
     return {
-        "run_with_hooks": lambda: pair.guarded(bridge.run_with_hooks, **both),
-        "run_with_hooks, raising": lambda: pair.guarded(bridge.run_with_hooks, fwd_hooks=[(pair.names[0], explode)]),
+        "run_with_hooks": lambda: pair.guarded(bridge.run_with_hooks, pair.row, **both),
+        "run_with_hooks, raising": lambda: pair.guarded(bridge.run_with_hooks, pair.row, **raising),
         "run_with_hooks, with an unknown name": unbegun,
-        "run_with_cache": lambda: pair.guarded(bridge.run_with_cache),
+        "run_with_cache": lambda: pair.guarded(bridge.run_with_cache, pair.row),
         "hooks()": lambda: context(both),
         "hooks(), raising": lambda: context(both, RuntimeError("on purpose")),
         "hooks(), with an unknown name": lambda: context(broken),
@@ -156,7 +158,7 @@ def permanent(boot: Boot) -> Iterator[Finding]:
         own = _permanent(bridge)
         bridge.add_perma_hook(name, lambda tensor, hook: fired.append(hook.name))
         bridge.reset_hooks()
-    pair.guarded(bridge)
+    pair.guarded(bridge, pair.row)
     if not fired:
         yield Finding("torn-down", name, got="silent after reset_hooks()", want="a permanent hook that fires")
     bridge.reset_hooks(including_permanent=True)
@@ -188,7 +190,7 @@ def ctx(boot: Boot) -> Iterator[Finding]:
     bridge.add_hook(name, lambda tensor, hook: seen.append(hook.ctx.get("kept")))
     try:
         bridge.hook_dict[name].ctx["kept"] = "kept"
-        pair.call()
+        pair.call(pair.row)
         if set(seen) != {"kept"}:
             yield Finding("lost", name, got="an empty context", want="what was kept before the run")
         bridge.clear_contexts()

@@ -100,7 +100,7 @@ def _switched_on(pair: Pair, bridge: Any, names: list[str], switch: str) -> Iter
                 "refused", name, got=str(attach_refusal(bridge, name)), want=f"a hook after set_{switch}(True)"
             )
     with blamed_on_subject():
-        fired = record_bridge(lambda: pair.guarded(bridge), bridge, taken).taps
+        fired = record_bridge(lambda: pair.guarded(bridge, pair.row), bridge, taken).taps
     for name in taken:
         if name not in fired:
             yield Finding("never-fires", name, got="0 firings", want=f"at least one after set_{switch}(True)")

@@ -32,7 +32,7 @@ def sequence(pair: Pair) -> Iterator[Finding]:
     inner = [(name, noting(label)) for label in ("inner", "inner again")]
     try:
         with bridge.hooks(fwd_hooks=[(name, noting("outer"))]), bridge.hooks(fwd_hooks=inner):
-            pair.call()
+            pair.call(pair.row)
     finally:
         bridge.reset_hooks()
     want = ["prepended", "first", "second", "outer", "inner", "inner again"] * pair.declared_calls(name)
