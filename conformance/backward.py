@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,18 +77,16 @@ class Backward:
         # Bridges that were booted on the way hang in cycles, each as large as the model.
         gc.collect()
         names, exact = sorted(self.pair.boot.params), self.witnesses.exact
-        judges = {"reference": self._of_reference(), "equations": exact}
         plain = self.of_bridge([])
-        parameters = [f for judge, want in judges.items() for f in self._unlike(plain, want, f"by the {judge}")]
+        parameters = [*self._unlike(plain, self._of_reference(), "by the reference")]
+        parameters += self._unlike(plain, exact, "by the equations")
         tried = self._tried(exact)
         kept = {name: plain.joined(name) if name in plain else None for name in tried}
         loss = plain.logits
         del plain
 
         observed = self.of_bridge(self.pair.names)
-        for judge, want in judges.items():
-            parameters += self._unlike(observed, want, f"by the {judge}, with hooks attached")
-        judges.clear()
+        parameters += self._unlike(observed, exact, "by the equations, with hooks attached")
         touched = self.of_bridge(self.pair.names, lambda name, gradient: gradient)
         returned = [f for name in names for f in _unequal(name, touched, observed)]
         for recording in (observed, exact):
@@ -153,7 +151,7 @@ class Backward:
 
         with torch.enable_grad():
             logits = boot.oracle({**params, **leaves}, boot.config, pair.inputs, tap)
-            self._differentiate("oracle", logits, recording, leaves, shallow)
+            self._accumulate(logits, recording, leaves, shallow)
         return recording
 
     def _of_reference(self, edit: Edit | None = None) -> Recording:
@@ -197,6 +195,22 @@ class Backward:
             with torch.no_grad():
                 parameter.copy_(before)
         return float((gradient * direction).sum()), (losses[0] - losses[1]) / (2 * step), 2 * step
+
+    def _accumulate(self, logits: Tensor, recording: Recording, leaves: Mapping[str, Tensor], shallow: bool) -> None:
+        """The same for leaves of our own, which let go of a gradient in fp64 as soon as it is there."""
+        self.pair.boot.forwards["oracle backward"] += 1
+
+        def keep(name: str, leaf: Tensor) -> None:
+            if leaf.grad is not None and not shallow:
+                recording.taps[name] = [leaf.grad.float()]
+            leaf.grad = None
+
+        wanted = {name: leaf for name, leaf in leaves.items() if not shallow or name in self._shallow}
+        for name, leaf in wanted.items():
+            leaf.register_post_accumulate_grad_hook(partial(keep, name))
+        loss = objective(self.pair, logits)
+        recording.logits = loss.detach().float()
+        loss.backward(inputs=list(wanted.values()))
 
     @cached_property
     def _shallow(self) -> set[str]:
