@@ -87,7 +87,7 @@ class Backward:
 
         observed = self.of_bridge(self.pair.names)
         parameters += self._unlike(observed, exact, "by the equations, with hooks attached")
-        touched = self.of_bridge(self.pair.names, lambda name, gradient: gradient)
+        touched = self.of_bridge(self.pair.names, lambda name, gradient: gradient, keep=taps.shape_only)
         returned = [f for name in names for f in _unequal(name, touched, observed)]
         for recording in (observed, exact):
             recording.drop(names)
@@ -113,7 +113,14 @@ class Backward:
         """Whether the gradient at a hook is not that of the tensor that its name, canonical or alias, stands for."""
         return self.witnesses.contradict(name, self.observed, self.pair.canonical(name))
 
-    def of_bridge(self, names: Collection[str], edit: Edit | None = None, *, shallow: bool = False) -> Recording:
+    def of_bridge(
+        self,
+        names: Collection[str],
+        edit: Edit | None = None,
+        *,
+        shallow: bool = False,
+        keep: Callable[[Tensor], Tensor] = torch.clone,
+    ) -> Recording:
         """One backward pass of the subject, while backward hooks at `names` return what `edit` makes of a gradient.
 
         The recorded gradient is the one that a hook is shown. A shallow pass goes through every hook and leaves out
@@ -124,7 +131,7 @@ class Backward:
 
         def seen(gradient: Tensor, hook: Any) -> Tensor | None:
             # Of several firings the last one is the first to be reached on the way back.
-            recording.taps.setdefault(hook.name, []).insert(0, gradient.detach().clone())
+            recording.taps.setdefault(hook.name, []).insert(0, keep(gradient.detach()))
             recording.order.append(hook.name)
             return None if edit is None else edit(hook.name, gradient)
 

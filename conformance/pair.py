@@ -149,7 +149,9 @@ class Pair:
         """Reference and oracle on this input, and what they say of every tap."""
         boot = self.boot
         return Witnesses(
-            lambda: taps.record_modules(self.reference_logits, boot.reference, boot.spec.points, boot.layers),
+            lambda: taps.record_modules(self.reference_logits, boot.reference, boot.spec.points, boot.layers).sharing(
+                self.observed
+            ),
             self._oracle,
         )
 

@@ -108,6 +108,7 @@ def record_bridge(
         recording.add(hook.name, tensor)
 
     recording.logits = run_hooked(call, bridge, names, observe)
+    recording.last = None
     return recording
 
 
