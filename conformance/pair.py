@@ -149,9 +149,7 @@ class Pair:
         """Reference and oracle on this input, and what they say of every tap."""
         boot = self.boot
         return Witnesses(
-            lambda: taps.record_modules(self.reference_logits, boot.reference, boot.spec.points, boot.layers).sharing(
-                self.observed
-            ),
+            lambda: taps.record_modules(self.reference_logits, boot.reference, boot.spec.points, boot.layers),
             self._oracle,
         )
 
