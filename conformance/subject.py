@@ -85,8 +85,8 @@ class Boot:
     def construct(self) -> torch.nn.Module:
         """A further instance of the remote class, constructed on CPU and filled from the files."""
         model = checkpoint.construct(self.folder, self.spec, self.config)
-        # Both are on the judges' side: the tensors of the files need not be in memory twice.
-        model.load_state_dict(self.params, assign=True)
+        # Copied, not assigned: a model that a bridge is booted around must not write into the files' tensors.
+        model.load_state_dict(self.params)
         return model
 
     @cached_property

@@ -52,7 +52,7 @@ def independence(boot: Boot) -> Iterator[Finding]:
     for kind in sorted({type(m).__qualname__ for m in reference.modules() if type(m) in classes and _remote(m)}):
         yield Finding("shared-class", kind, got="one class object", want="a copy that no patch reaches")
     ours = memory.parameters_and_buffers(reference)
-    again = memory.parameters_and_buffers(_second_reference(boot))
+    again = memory.parameters_and_buffers(boot.construct())
     for name in _unequal(ours, again):
         yield Finding("unstable-reference", name, got="differs between two constructions", want="equal")
 
@@ -249,14 +249,6 @@ def _refusal(error: BaseException | None, name: str) -> bool:
 
 def _remote(module: Any) -> bool:
     return not type(module).__module__.startswith(("torch.", "transformers."))
-
-
-def _second_reference(boot: Boot) -> Any:
-    from .. import checkpoint
-
-    model = checkpoint.construct(boot.folder, boot.spec, boot.config)
-    model.load_state_dict(boot.params)
-    return model
 
 
 def _raised(error: Exception) -> Finding:
