@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,12 +9,12 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import compare, components, taps
-from .finding import Finding
+from . import components, taps
+from .objective import objective
 from .pair import SubjectRaised, blamed_on_subject
-from .spec import Size
+from .parameters import Told, compared
 from .taps import Recording
 from .witnesses import Witnesses
 
@@ -25,31 +23,6 @@ if TYPE_CHECKING:
 
 Edit = Callable[[str, Tensor], Tensor]
 """What a backward hook returns for the gradient that it is shown at a tap."""
-
-STEP, SEEDED_STEP = 0.002, 0.02
-"""How far a parameter moves for a finite difference, in its own root mean square: along its gradient, or without one.
-
-Along the gradient the objective bends soonest; a seeded way moves it less, and there is no derivative to be near.
-"""
-
-
-TRIED = 2
-"""Parameters of a layout that are tried by finite differences."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What backward passes said: the gradients at hooks, and the findings against those of parameters.
-
-    `parameters` are findings against model and equations, `returned` against hooks that return what they are given;
-    `kept` are the gradients of the few parameters that finite differences try, `loss` is the objective.
-    """
-
-    observed: Recording
-    parameters: list[Finding]
-    returned: list[Finding]
-    kept: dict[str, Tensor | None]
-    loss: Tensor
 
 
 @dataclass
@@ -70,44 +43,8 @@ class Backward:
 
     @cached_property
     def told(self) -> Told:
-        """Three passes of the subject and one of the reference, compared.
-
-        The gradients of all parameters are as large as the model; each pass lets go of them once it is compared.
-        """
-        # Bridges that were booted on the way hang in cycles, each as large as the model.
-        gc.collect()
-        names, exact = sorted(self.pair.boot.params), self.witnesses.exact
-        plain = self.of_bridge([])
-        parameters = [*self._unlike(plain, self._of_reference(), "by the reference")]
-        parameters += self._unlike(plain, exact, "by the equations")
-        tried = self._tried(exact)
-        kept = {name: plain.joined(name) if name in plain else None for name in tried}
-        loss = plain.logits
-        del plain
-
-        observed = self.of_bridge(self.pair.names)
-        parameters += self._unlike(observed, exact, "by the equations, with hooks attached")
-        touched = self.of_bridge(self.pair.names, lambda name, gradient: gradient, keep=taps.shape_only)
-        returned = [f for name in names for f in _unequal(name, touched, observed)]
-        for recording in (observed, exact):
-            recording.drop(names)
-        return Told(observed, parameters, returned, kept, loss)
-
-    def _unlike(self, got: Recording, want: Recording, case: str) -> Iterator[Finding]:
-        for name in sorted(self.pair.boot.params):
-            if name in want and name not in got:
-                yield Finding("no-gradient", name, got="none", want="the model's gradient", case=case)
-            elif name in want:
-                allowed = self.witnesses.allowed(name)
-                yield from compare.close(name, got.joined(name), want.joined(name), allowed, case=case)
-            elif name in got and got.joined(name).any():
-                yield Finding("made-up", name, got="a gradient", want="none, as in the model", case=case)
-
-    def _tried(self, exact: Recording) -> list[str]:
-        """Parameters for finite differences: first those to which the model gives no gradient, then seeded ones."""
-        names = sorted(name for name, value in self.pair.boot.reference.named_parameters() if value.requires_grad)
-        silent = [name for name in names if name not in exact or not exact.joined(name).any()]
-        return [*silent, *random.Random(self.pair.layout.name).sample(names, len(names))][:TRIED]
+        """What the passes said, heard once."""
+        return compared(self)
 
     def differs(self, name: str) -> bool:
         """Whether the gradient at a hook is not that of the tensor that its name, canonical or alias, stands for."""
@@ -139,7 +76,7 @@ class Backward:
             logits = pair.guarded(bridge, grad=True)
             if not isinstance(logits, Tensor) or not logits.requires_grad:
                 raise SubjectRaised("the logits need no gradient: nothing can be differentiated")
-            self._differentiate("subject", logits, recording, _parameters(bridge.original_model), shallow)
+            self._differentiate("subject", logits, recording, components.parameters(bridge.original_model), shallow)
         return recording
 
     def of_model(self, dtype: torch.dtype, edit: Edit | None = None, *, shallow: bool = False) -> Recording:
@@ -147,7 +84,7 @@ class Backward:
         pair, recording = self.pair, Recording()
         boot = pair.boot
         if boot.oracle is None:
-            return self._of_reference(edit)
+            return self.of_reference(edit)
         boot.forwards["oracle"] += 1
         params = boot.params_in(dtype)
         leaves = {name: v.detach().requires_grad_() for name, v in params.items() if v.is_floating_point()}
@@ -161,7 +98,8 @@ class Backward:
             self._accumulate(logits, recording, leaves, shallow)
         return recording
 
-    def _of_reference(self, edit: Edit | None = None) -> Recording:
+    def of_reference(self, edit: Edit | None = None) -> Recording:
+        """The reference's parameters and, without an oracle, its module boundaries."""
         pair, recording = self.pair, Recording()
         reference = pair.boot.reference
         # Where there are equations, they speak of the taps.
@@ -175,33 +113,8 @@ class Backward:
                 pair.boot.layers,
                 lambda name, tensor: _node(recording, name, tensor, edit, torch.clone),
             )
-            self._differentiate("reference", logits, recording, _parameters(reference))
+            self._differentiate("reference", logits, recording, components.parameters(reference))
         return recording
-
-    def along(self, name: str) -> tuple[float, float, float]:
-        """Slope of the objective along one parameter of the subject: the way its gradient points, else a seeded way.
-
-        Returns the derivative by its gradient, the central difference, and the distance of its two points. The
-        parameter moves a little, and back, bit for bit.
-        """
-        pair, bridge = self.pair, self.pair.boot.bridge
-        parameter = _parameters(bridge.original_model)[name]
-        before = parameter.detach().clone()
-        kept = self.told.kept[name]
-        gradient = torch.zeros_like(before) if kept is None else kept
-        drawn = torch.randn(before.shape, generator=torch.Generator().manual_seed(4))
-        direction, step = (gradient, STEP) if gradient.any() else (drawn, SEEDED_STEP)
-        direction = direction * (before.square().mean() / direction.square().mean()).sqrt()
-        losses = []
-        try:
-            for sign in (1, -1):
-                with torch.no_grad():
-                    parameter.copy_(before + sign * step * direction)
-                losses.append(objective(pair, pair.call()).item())
-        finally:
-            with torch.no_grad():
-                parameter.copy_(before)
-        return float((gradient * direction).sum()), (losses[0] - losses[1]) / (2 * step), 2 * step
 
     def _accumulate(self, logits: Tensor, recording: Recording, leaves: Mapping[str, Tensor], shallow: bool) -> None:
         """The same for leaves of our own, which let go of a gradient in fp64 as soon as it is there."""
@@ -243,22 +156,6 @@ class Backward:
                 recording.taps[name] = [gradient.float()]
 
 
-def objective(pair: Pair, logits: Tensor) -> Tensor:
-    """Mean cross-entropy of seeded targets at the masked positions that have logits, or at all where none is masked.
-
-    It is the masked-diffusion objective (arXiv 2406.07524, eq. 8) without its weight by noise level, which only
-    scales rows; defined for every model that predicts tokens.
-    """
-    sizes = pair.boot.sizes
-    start, stop = (Size(bound).of(sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
-    ids, mask = pair.inputs["input_ids"][:, start:stop], pair.boot.spec.mask_token
-    targets = torch.randint(sizes["d_vocab"], ids.shape, generator=torch.Generator().manual_seed(3))
-    masked = torch.zeros_like(ids, dtype=torch.bool) if mask is None else ids == mask.of(sizes)
-    if not masked.any():
-        masked = torch.ones_like(masked)
-    return nn.functional.cross_entropy(logits[masked], targets[masked])
-
-
 @contextmanager
 def _deterministic() -> Iterator[None]:
     """Sums over equal tokens in one order: with several threads the gradient of an embedding has none of its own."""
@@ -272,13 +169,6 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = filling
-
-
-def _unequal(name: str, one: Recording, other: Recording) -> Iterator[Finding]:
-    if name in one and name in other:
-        yield from compare.exact(name, one.joined(name), other.joined(name))
-    elif name in one or name in other:
-        yield Finding("no-gradient", name, got="a gradient on one side only", want="one with either hook")
 
 
 def _node(recording: Recording, name: str, tensor: Any, edit: Edit | None, copy: Callable[[Tensor], Tensor]) -> Any:
@@ -300,7 +190,3 @@ def _node(recording: Recording, name: str, tensor: Any, edit: Edit | None, copy:
 
 def _alias(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor)
-
-
-def _parameters(model: nn.Module) -> dict[str, Tensor]:
-    return {components.own_name(name): value for name, value in model.named_parameters()}

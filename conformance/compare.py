@@ -38,9 +38,9 @@ def distance(got: Tensor, want: Tensor) -> float:
     return float(apart.nan_to_num(nan=torch.inf).max())
 
 
-def budget(rounded: Tensor, exact: Tensor) -> float:
-    """How far a tensor may lie from `exact`, when fp32 arithmetic by itself gives `rounded`."""
-    return max(LEAST_ULPS * ulp(exact), NOISE_MULTIPLE * distance(rounded, exact))
+def budget(want: Tensor, noise: float) -> float:
+    """How far a tensor may lie from what is wanted, when fp32 arithmetic by itself moves it by `noise`."""
+    return max(LEAST_ULPS * ulp(want), NOISE_MULTIPLE * noise)
 
 
 def shape_of(tensor: Tensor) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def at(root: Any, path: str) -> Any:
@@ -39,6 +42,11 @@ def natives(model: Any, reference: Any) -> Iterator[tuple[str, Any, Any]]:
 def own_name(name: str) -> str:
     """The remote model's own name of a module or parameter that a bridge has wrapped."""
     return ".".join(part for part in name.split(".") if part != "_original_component")
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by the remote model's own names, each once."""
+    return {own_name(name): value for name, value in model.named_parameters()}
 
 
 def path_of(model: Any, module: Any) -> str:

@@ -72,7 +72,7 @@ def pushed(pair: Pair, name: str, share: float = 1.0) -> Edit:
     """Add a seeded tensor, half as large as what the hook shows, or a share of it."""
     whole = _row(pair, name)
     spread = 0.5 * whole.std(correction=0).nan_to_num(0.0) + 0.1
-    push = torch.randn(whole.shape, generator=_generator(name)) * spread * share
+    push = torch.randn(whole.shape, generator=seeded(name)) * spread * share
     return lambda value, part: value + _part(push, part).to(value.dtype)
 
 
@@ -144,7 +144,7 @@ def _apart(pair: Pair, group: Group) -> Iterator[Group]:
 
 def together(pair: Pair, groups: Sequence[Group]) -> list[Effect]:
     """The effects of groups, those that were tried before from memory."""
-    known: dict[tuple[Any, ...], Effect] = vars(pair).setdefault("tried", {})
+    known: dict[tuple[Any, ...], Effect] = pair.shelf
     new = [group for group in groups if group.key not in known]
     known |= zip((group.key for group in new), trials(pair, map(partial(_trial, pair), new)), strict=True)
     return [known[group.key] for group in groups]
@@ -168,7 +168,7 @@ def trials(pair: Pair, wanted: Iterable[Trial]) -> Iterator[Effect]:
                 got=got[row],
                 moved=compare.distance(got[row], pair.plain[0]),
                 want=exact[row] if known[row].keys() == trial.keys() else None,
-                allowed=compare.budget(rounded[row], exact[row]),
+                allowed=compare.budget(exact[row], compare.distance(rounded[row], exact[row])),
             )
 
 
@@ -291,8 +291,9 @@ def _part(whole: Tensor, part: slice) -> Tensor:
 def _half(pair: Pair, name: str) -> Tensor:
     """A seeded half of the channels, the last axis."""
     width = pair.observed.joined(pair.canonical(name)).shape[-1]
-    return torch.rand(width, generator=_generator(name)) < 0.5
+    return torch.rand(width, generator=seeded(name)) < 0.5
 
 
-def _generator(name: str) -> torch.Generator:
+def seeded(name: str) -> torch.Generator:
+    """Random numbers that belong to a name, whatever else is drawn."""
     return torch.Generator().manual_seed(zlib.crc32(name.encode()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,19 @@ class Pair:
 
     boot: Boot
     layout: Layout
+    shelf: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """Further runs that serve several checks, by what made them."""
 
     @cached_property
     def length(self) -> int:
         """Positions in the stream."""
         return self.layout.length(self.boot.sizes)
+
+    @cached_property
+    def returned(self) -> slice:
+        """The positions of the stream that have logits."""
+        bounds = self.layout.returns or ("0", str(self.length))
+        return slice(*(Size(bound).of(self.boot.sizes) for bound in bounds))
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -116,6 +124,10 @@ class Pair:
         """The canonical name behind an alias; a name that is no hook stays itself."""
         registry = self.boot.bridge.hook_dict
         return str(registry[name].name) if name in registry else name
+
+    def entering(self, layer: int) -> str:
+        """The canonical hook at which the residual stream enters a layer."""
+        return self.canonical(self.boot.spec.streams[0].replace("{layer}", str(layer)))
 
     @cached_property
     def observed(self) -> taps.Recording:

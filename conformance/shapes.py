@@ -87,7 +87,12 @@ def words(seen: Sequence[View]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def follows_length(word: str, spec: AdapterSpec) -> bool:
+def position_axis(found: Sequence[str], spec: AdapterSpec) -> int | None:
+    """The first dimension that grows with the stream, None for a tensor without positions."""
+    return next((axis for axis, word in enumerate(found) if _follows_length(word, spec)), None)
+
+
+def _follows_length(word: str, spec: AdapterSpec) -> bool:
     """Whether a dimension grows with the stream: `pos`, or a formula with the size that the length depends on."""
     if word == "pos":
         return True

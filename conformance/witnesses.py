@@ -59,7 +59,7 @@ class Witnesses:
         want = self.want(name)
         if want is None or not want.is_floating_point():
             return 0.0
-        return max(compare.LEAST_ULPS * compare.ulp(want), compare.NOISE_MULTIPLE * self._heard[1].get(name, 0.0))
+        return compare.budget(want, self._heard[1].get(name, 0.0))
 
     def contradict(self, name: str, recording: Recording, under: str) -> bool:
         """Whether they know this name, and a recording holds another tensor under its canonical one."""

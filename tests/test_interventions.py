@@ -26,7 +26,7 @@ def findings(pair: Any, check: str = "interventions/edits") -> list[Finding]:
     from conformance.judge import Evidence
 
     # A pair remembers what it has tried; each defect is tried anew.
-    vars(pair).pop("tried", None)
+    pair.shelf.clear()
     required = requirements()[check]
     offered = {"pair": pair, "evidence": Evidence()}
     return list(required.check(**{name: offered[name] for name in required.parameters}))

@@ -40,12 +40,11 @@ def fires(pair: Pair) -> Iterator[Finding]:
     for name, calls in pair.observed.taps.items():
         fired = len(observed.taps.get(name, ()))
         # Where the model itself has no gradient, as at an input, there is none to show.
-        if fired != len(calls) and (fired or name in witnesses.exact or name in witnesses.reference):
+        if fired != len(calls) and (fired or name in witnesses.exact):
             yield Finding("firings", name, got=f"{fired} backward", want=f"{len(calls)}, as forward")
-    got = list(observed.order)
-    fired_back = set(got)
+    fired_back = set(observed.order)
     want = [name for name in reversed(pair.observed.order) if name in fired_back]
-    for place, other in zip(got, want, strict=False):
+    for place, other in zip(observed.order, want, strict=False):
         if place != other:
             yield Finding("out-of-order", place, got=f"fires where {other} should", want="the reverse of forward order")
             return
@@ -119,10 +118,11 @@ def reach(pair: Pair) -> Iterator[Finding]:
     A part of remote code that runs without gradients, as experts of mixtures do, agrees with itself on both sides.
     """
     from ..compare import LEAST_ULPS, ulp
+    from ..parameters import along
 
     told = pair.backward.told
     for name in told.kept:
-        derivative, measured, step = pair.backward.along(name)
+        derivative, measured, step = along(pair, name)
         allowed = SLACK * abs(measured) + LEAST_ULPS * ulp(told.loss) / step
         if abs(derivative - measured) > allowed:
             size = abs(derivative - measured)
@@ -132,11 +132,11 @@ def reach(pair: Pair) -> Iterator[Finding]:
 
 def _kept(name: str, gradient: Tensor) -> Tensor:
     """1 for the channels that pass a stop at this hook and 0 for the others: about an eighth, at least one."""
-    import zlib
-
     import torch
 
-    seed = zlib.crc32(name.encode())
-    kept = torch.rand(gradient.shape[-1], generator=torch.Generator().manual_seed(seed)) > 1 / 8
-    kept[seed % len(kept)] = False
+    from ..edits import seeded
+
+    draw = seeded(name)
+    kept = torch.rand(gradient.shape[-1], generator=draw) > 1 / 8
+    kept[int(torch.randint(len(kept), (), generator=draw))] = False
     return kept.to(gradient.dtype)

@@ -81,8 +81,7 @@ def upstream(pair: Pair) -> Iterator[Finding]:
     """
     from ..compare import exact
 
-    layer = str(pair.boot.layers - 1)
-    cut = pair.canonical(pair.boot.spec.streams[0].replace("{layer}", layer))
+    cut = pair.entering(pair.boot.layers - 1)
     before = _before(pair, cut)
     if not before:
         yield Finding("never-fires", cut, got="0 firings", want="a hook on the residual stream")

@@ -64,11 +64,9 @@ def runs(pair: Pair) -> Iterator[Finding]:
     An adapter whose forward fails on the layouts that the model is used in has no hooks worth speaking of.
     """
     from ..compare import shape_of
-    from ..spec import Size
 
-    sizes = pair.boot.sizes
-    start, stop = (Size(bound).of(sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
-    want = [len(pair.inputs["input_ids"]), stop - start, sizes["d_vocab"]]
+    returned = pair.returned
+    want = [len(pair.inputs["input_ids"]), returned.stop - returned.start, pair.boot.sizes["d_vocab"]]
     if list(pair.plain.shape) != want:
         yield Finding("shape-mismatch", "logits", got=shape_of(pair.plain), want=str(want))
     elif not pair.plain.isfinite().all():

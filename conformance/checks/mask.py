@@ -73,8 +73,6 @@ def closure(pair: Pair) -> Iterator[Finding]:
 
     A path around the mask, through conditioning or a stale cache, shows only here.
     """
-    from ..spec import Size
-
     step = (_relation(pair) | _itself(pair)).float()
     reached = step
     for _ in range(pair.boot.layers - 1):
@@ -83,8 +81,7 @@ def closure(pair: Pair) -> Iterator[Finding]:
     moved, moved_logits = _influence(pair, 0, pair.boot.layers - 1, keys)
     want = (reached > 0)[:, keys]
     yield from _compare("all layers", moved, want, keys)
-    start, stop = (Size(bound).of(pair.boot.sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
-    yield from _compare("logits", moved_logits, want[start:stop], keys)
+    yield from _compare("logits", moved_logits, want[pair.returned], keys)
 
 
 def _relation(pair: Pair) -> Tensor:

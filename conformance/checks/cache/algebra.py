@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
-from ...spec import Size, in_one_line
+from ...spec import in_one_line
 from . import runs
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def logit_lens(pair: Pair) -> Iterator[Finding]:
     except Exception as error:
         yield Finding("refused", "logit_lens", got=in_one_line(error), want="logits at the last layer")
         return
-    start, stop = (Size(bound).of(pair.boot.sizes) for bound in pair.layout.returns or ("0", str(pair.length)))
-    yield from close("logits", lens[:, start:stop], pair.cached[0], 2 * pair.allowed("logits"))
+    yield from close("logits", lens[:, pair.returned], pair.cached[0], 2 * pair.allowed("logits"))
 
 
 def _algebra(pair: Pair) -> Any:

@@ -173,7 +173,7 @@ def incl_bwd(pair: Pair) -> Iterator[Finding]:
             yield Finding("unclear-error", "incl_bwd", got=str(error), want=want)
         return
     bridge.original_model.zero_grad(set_to_none=True)
-    streams = [runs.entering(pair, layer) for layer in range(pair.boot.layers)]
+    streams = [pair.entering(layer) for layer in range(pair.boot.layers)]
     lost = [f"{name}_grad" for name in streams if f"{name}_grad" not in cache]
     if lost:
         yield Finding("ignored", "incl_bwd", got=f"no {lost[0]}, nor an error", want="gradients, or an error")
@@ -221,8 +221,7 @@ def _position_axis(pair: Pair, name: str, entry: Tensor) -> int | None:
     hook = pair.canonical(name)
     words = shapes.words(shapes.views(pair, hook)) if hook in pair.observed.taps else (shapes.UNKNOWN,)
     if shapes.UNKNOWN not in words:
-        growing = (axis for axis, word in enumerate(words) if shapes.follows_length(word, pair.boot.spec))
-        return next(growing, None)
+        return shapes.position_axis(words, pair.boot.spec)
     # Of a hook that fires once per part of the stream, an entry may hold one part.
     lengths = (pair.length, pair.length // pair.declared_calls(hook))
     return next((axis for axis, size in enumerate(entry.shape) if size in lengths), None)

@@ -75,10 +75,10 @@ def once(run: Callable[[Pair], T]) -> Callable[[Pair], T]:
 
     @wraps(run)
     def kept(pair: Pair) -> T:
-        shelf: dict[Any, T] = vars(pair).setdefault("cache_runs", {})
-        if run not in shelf:
-            shelf[run] = run(pair)
-        return shelf[run]
+        if run not in pair.shelf:
+            pair.shelf[run] = run(pair)
+        found: T = pair.shelf[run]
+        return found
 
     return kept
 
@@ -165,11 +165,6 @@ def ends(pair: Pair) -> tuple[str, str]:
     return pair.observed.order[0], pair.observed.order[-1]
 
 
-def entering(pair: Pair, layer: int) -> str:
-    """The canonical hook at which the residual stream enters a layer."""
-    return pair.canonical(pair.boot.spec.streams[0].replace("{layer}", str(layer)))
-
-
 def _copied(run: Run) -> Run:
     """With entries that no later run can overwrite, and that keep nothing but themselves."""
     return replace(run, cache={name: value.clone() for name, value in run.entries.items()})
@@ -223,7 +218,7 @@ def _stopped(pair: Pair, layer: int, asked: set[str], names_filter: Any) -> Stop
     run = replace(run, fired=tuple(fired))
     if layer == pair.boot.layers:
         return Stop(layer, run, pair.cached[0], tuple(pair.observed.order))
-    stream = entering(pair, layer % pair.boot.layers)
+    stream = pair.entering(layer % pair.boot.layers)
     want = shown(pair, stream)
     upto = pair.observed.order.index(stream) + 1
     return Stop(layer, run, want, tuple(pair.observed.order[:upto]))

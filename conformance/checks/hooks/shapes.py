@@ -87,16 +87,16 @@ def position_axis(pair: Pair) -> Iterator[Finding]:
         words = shapes.words(shapes.views(pair, name))
         if shapes.UNKNOWN in words or name not in store:
             continue
-        axes = [axis for axis, word in enumerate(words) if shapes.follows_length(word, pair.boot.spec)]
+        axis = shapes.position_axis(words, pair.boot.spec)
         with blamed_on_subject():
             store[name](calls[0], hook=bridge.hook_dict[name])
-        got, want = cache[name], calls[0].narrow(axes[0], 0, 1) if axes else calls[0]
+        got, want = cache[name], calls[0] if axis is None else calls[0].narrow(axis, 0, 1)
         if got.shape != want.shape or not torch.equal(got, want):
             cut = [word for word, one, other in zip(words, got.shape, calls[0].shape, strict=True) if one != other]
             yield Finding(
                 "wrong-axis",
                 name,
                 got=f"cut along {', '.join(cut) or 'nothing'}",
-                want=f"cut along {words[axes[0]]}" if axes else "left whole, as it has no positions",
+                want="left whole, as it has no positions" if axis is None else f"cut along {words[axis]}",
                 detail=" ".join(words),
             )

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from ...subject import Boot
 
 
+def _at_every_point(boot: Boot, add: Callable[..., Any]) -> None:
+    """Let `add(inner, ...)` hang up hooks at all points."""
+
+    def defect(bridge: Any) -> None:
+        for point in bridge.hook_points():
+            around(point, "add_hook", add)
+
+    on_bridge(boot, defect)
+
+
 @mutant(kills="hooks/sequence")
 def prepend_ignored(boot: Boot) -> None:
     """`prepend=True` is taken and has no effect (TransformerLens #1680: keywords that fall through)."""
@@ -20,11 +30,7 @@ def prepend_ignored(boot: Boot) -> None:
     def add(inner: Callable[..., Any], *args: Any, prepend: bool = False, **kwargs: Any) -> Any:
         return inner(*args, **kwargs)
 
-    def defect(bridge: Any) -> None:
-        for point in bridge.hook_points():
-            around(point, "add_hook", add)
-
-    on_bridge(boot, defect)
+    _at_every_point(boot, add)
 
 
 @mutant(kills="hooks/sequence")
@@ -34,11 +40,7 @@ def last_come_first_served(boot: Boot) -> None:
     def add(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return inner(*args, **{**kwargs, "prepend": True})
 
-    def defect(bridge: Any) -> None:
-        for point in bridge.hook_points():
-            around(point, "add_hook", add)
-
-    on_bridge(boot, defect)
+    _at_every_point(boot, add)
 
 
 @mutant(kills="hooks/contexts")
