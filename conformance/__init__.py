@@ -7,23 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .booting import boot
-    from .spec import AdapterSpec, Branch, Chunk, Impossible, Layout, MaskTensor, NotYet, PerRow, Size, Span
+    from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Variant
+    from .layout import Layout, MaskTensor, PerRow, Span
+    from .sizes import Size
+    from .spec import AdapterSpec, Impossible, NotYet
     from .verification import Report, verify
 
 _HOMES = {
     "booting": ("boot",),
-    "spec": (
-        "AdapterSpec",
-        "Branch",
-        "Chunk",
-        "Impossible",
-        "Layout",
-        "MaskTensor",
-        "NotYet",
-        "PerRow",
-        "Size",
-        "Span",
-    ),
+    "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Variant"),
+    "layout": ("Layout", "MaskTensor", "PerRow", "Span"),
+    "sizes": ("Size",),
+    "spec": ("AdapterSpec", "Impossible", "NotYet"),
     "verification": ("Report", "verify"),
 }
 
@@ -31,14 +26,20 @@ __all__ = [
     "AdapterSpec",
     "Branch",
     "Chunk",
+    "Dial",
+    "Halves",
     "Impossible",
+    "KeyValueCache",
     "Layout",
+    "Limit",
     "MaskTensor",
     "NotYet",
     "PerRow",
     "Report",
+    "Rotary",
     "Size",
     "Span",
+    "Variant",
     "boot",
     "verify",
 ]

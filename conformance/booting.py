@@ -20,8 +20,9 @@ def boot(
     trust_remote_code: bool = False,
     overrides: Mapping[str, object] | None = None,
     hf_model: Any | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> TransformerBridge:
-    """Boot a bridge from a checkpoint folder, in fp32 on CPU.
+    """Boot a bridge from a checkpoint folder, in fp32 unless asked otherwise, on CPU.
 
     Without `adapter`, TransformerLens selects its own by architecture. With one (a class, or
     "module:Class") the public `TransformerBridge` is built around it and TransformerLens's mapping of
@@ -38,13 +39,13 @@ def boot(
             str(folder),
             hf_config_overrides=dict(overrides or {}),
             device="cpu",
-            dtype=torch.float32,
+            dtype=dtype,
             tokenizer=tokenizer,
             trust_remote_code=trust_remote_code,
             hf_model=hf_model,
         )
     chosen = _adapter_class(adapter)
-    return _boot_with(chosen, str(folder), tokenizer, trust_remote_code, dict(overrides or {}), hf_model)
+    return _boot_with(chosen, str(folder), tokenizer, trust_remote_code, dict(overrides or {}), hf_model, dtype)
 
 
 def _adapter_class(adapter: str | type) -> type:
@@ -62,6 +63,7 @@ def _boot_with(
     trust_remote_code: bool,
     overrides: dict[str, object],
     hf_model: Any | None,
+    dtype: torch.dtype,
 ) -> TransformerBridge:
     # The steps of TransformerLens's own boot for one device, with the adapter given instead of looked up.
     import transformers
@@ -74,13 +76,13 @@ def _boot_with(
     config.__dict__.update(overrides)
     config.pad_token_id = getattr(config, "pad_token_id", None)
     architecture = _hf_format.determine_architecture_from_hf_config(config)
-    cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture, folder, torch.float32)
+    cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture, folder, dtype)
     cfg.trust_remote_code = trust_remote_code
     adapter = adapter_class(cfg)
     adapter.cfg.device = "cpu"
     loading = {
         "config": config,
-        "torch_dtype": torch.float32,
+        "torch_dtype": dtype,
         "trust_remote_code": trust_remote_code,
         # TransformerLens forces eager attention, without which weights are never seen.
         "attn_implementation": getattr(adapter.cfg, "attn_implementation", None) or "eager",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .mutants import Mutant, mutants
-from .requirement import CONTRACT_VERSION, FAMILIES, Requirement, module_of, requirements
+from .requirement import CONTRACT_VERSION, FAMILIES, Occasion, Requirement, module_of, requirements
 
 HEAD = """\
 # Contract
@@ -57,7 +57,9 @@ def _first_line(doc: str) -> str:
 def _section(required: Requirement, defects: list[Mutant]) -> Iterator[str]:
     yield f"### {required.id}\n"
     yield f"{required.sentence}\n"
-    yield f"{required.level}, since {required.since}, once per {'layout' if required.per_layout else 'adapter'}.\n"
+    once = f"once per {'layout' if required.per_layout else 'adapter'}"
+    runs = "" if required.run is Occasion.EVERY else f", in runs with `{required.run}`"
+    yield f"{required.level}, since {required.since}, {once}{runs}.\n"
     yield f"*Why:* {required.reason}\n"
     if required.needs:
         yield f"*Needs:* {', '.join(required.needs)}\n"

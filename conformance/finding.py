@@ -32,7 +32,7 @@ class Finding:
 
     `at` is a place in the one notation of points and hooks, `case` the circumstance in which it went wrong
     there, such as a row of a batch; `size` is the largest deviation and `allowed` its budget, in the units of
-    the tensor; `detail` may hold several lines, such as a drawn mask.
+    the tensor; `detail` may hold several lines, such as a drawn mask, and `picture` the same as an SVG image.
     """
 
     code: str
@@ -43,6 +43,7 @@ class Finding:
     allowed: float | None = None
     case: str = ""
     detail: str = ""
+    picture: str = ""
 
     def line(self) -> str:
         """The finding in one line."""

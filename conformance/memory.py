@@ -35,3 +35,16 @@ def shared(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[tup
     """Names of tensors that lie in the same memory, ours first."""
     places = {address(tensor): name for name, tensor in theirs.items() if address(tensor)}
     return [(name, places[address(tensor)]) for name, tensor in ours.items() if address(tensor) in places]
+
+
+def unequal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that only one side has, or that differ in a bit."""
+    names = sorted(ours.keys() | theirs.keys())
+    return [name for name in names if name not in ours or name not in theirs or not same(ours[name], theirs[name])]
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal bit for bit, in shape and dtype; one without values equals none."""
+    if one.is_meta or other.is_meta:
+        return False
+    return one.shape == other.shape and one.dtype == other.dtype and one.equal(other)

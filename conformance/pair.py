@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from . import compare, taps
-from .spec import Layout, PerRow, Size, pattern_of
+from .layout import Layout, PerRow
+from .sizes import Size
+from .spec import pattern_of
 from .witnesses import Witnesses
 
 if TYPE_CHECKING:
@@ -44,13 +46,15 @@ class Pair:
 
     boot: Boot
     layout: Layout
+    given: Mapping[str, Any] | None = None
+    """Inputs other than the seeded ones."""
     shelf: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Further runs that serve several checks, by what made them."""
 
     @cached_property
     def length(self) -> int:
         """Positions in the stream."""
-        return self.layout.length(self.boot.sizes)
+        return int(self.inputs["input_ids"].shape[1])
 
     @cached_property
     def returned(self) -> slice:
@@ -60,8 +64,20 @@ class Pair:
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
-        """The layout's arguments by name, drawn from a fixed seed."""
-        return self.draw(BATCH, SEED)
+        """The layout's arguments by name, drawn from a fixed seed unless others were given."""
+        return self.draw(BATCH, SEED) if self.given is None else dict(self.given)
+
+    def other(self, batch: int, seed: int, length: int | None = None, **arguments: Any) -> Pair:
+        """The same pair on another input: of a ragged stream the first `length` tokens, some arguments replaced."""
+        drawn = {**self.draw(batch, seed), **arguments}
+        return Pair(self.boot, self.layout, {**drawn, "input_ids": drawn["input_ids"][:, :length]})
+
+    @cached_property
+    def relation(self) -> Tensor:
+        """Who may attend to whom by the closed form, bool `query key`."""
+        index, sizes = torch.arange(self.length), self.boot.sizes
+        n, block = sizes.get("n", self.length), sizes.get("block", self.length)
+        return torch.as_tensor(self.layout.relation(index[:, None], index[None, :], n, block))
 
     def draw(self, batch: int, seed: int) -> dict[str, Any]:
         """Inputs of this layout for another batch size or seed."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import adapters, checkpoint, ledger
-from .requirement import Requirement, requirements
+from .requirement import Occasion, Requirement, requirements
 from .spec import AdapterSpec
 
 
@@ -62,8 +62,16 @@ class Request:
         """Every expected verdict, in canonical order: adapter, family, requirement, layout."""
         for spec in self.specs:
             for required in self.registry.values():
+                if self.leaves_out(required, spec):
+                    continue
                 for layout in spec.layouts if required.per_layout else (None,):
                     yield Case(required, spec, layout.name if layout else None)
+
+    def leaves_out(self, required: Requirement, spec: AdapterSpec) -> bool:
+        """Whether this run does not judge a requirement, because nobody asked for what that takes."""
+        if required.run is Occasion.CHECKPOINT:
+            return self.sources[spec.name].miniature or spec.fixture is None
+        return required.run is Occasion.COMPLETE and not self.complete
 
 
 def make(

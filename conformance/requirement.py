@@ -33,6 +33,14 @@ class Level(StrEnum):
 MUST, SHOULD = Level.MUST, Level.SHOULD
 
 
+class Occasion(StrEnum):
+    """In which runs a requirement is judged; the value is how a user asks for it."""
+
+    EVERY = "every run"
+    COMPLETE = "--complete"
+    CHECKPOINT = "--checkpoint"
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One MUST or SHOULD sentence with a stable id `family/name`, and its check."""
@@ -45,6 +53,7 @@ class Requirement:
     reason: str
     check: Check
     parameters: tuple[str, ...]
+    run: Occasion = Occasion.EVERY
 
     @property
     def family(self) -> str:
@@ -71,9 +80,12 @@ _REGISTRY: dict[str, Requirement] = {}
 
 
 def requirement(
-    id: str, *, level: Level = MUST, needs: tuple[str, ...] = (), since: str = "1"
+    id: str, *, level: Level = MUST, needs: tuple[str, ...] = (), since: str = "1", run: Occasion = Occasion.EVERY
 ) -> Callable[[Check], Check]:
-    """Register a check; its docstring's first paragraph is the sentence, the rest says why it matters."""
+    """Register a check; its docstring's first paragraph is the sentence, the rest says why it matters.
+
+    `run` leaves it out of runs that cannot afford it, or have nothing to hold it against.
+    """
 
     def register(check: Check) -> Check:
         sentence, _, reason = inspect.cleandoc(check.__doc__ or "").partition("\n\n")
@@ -93,6 +105,7 @@ def requirement(
             reason=" ".join(reason.split()),
             check=check,
             parameters=tuple(inspect.signature(check).parameters),
+            run=run,
         )
         return check
 

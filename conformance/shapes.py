@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .pair import BATCH, OTHER_BATCH
-from .spec import AdapterSpec, Size, pattern_of
+from .sizes import Size
+from .spec import AdapterSpec, pattern_of
 
 if TYPE_CHECKING:
     from .pair import Pair

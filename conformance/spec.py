@@ -7,140 +7,36 @@ such as `"2*n"`; places are patterns such as `"blocks.{layer}.ln1"`.
 
 from __future__ import annotations
 
-import ast
 import difflib
-import operator
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Relation = Callable[[Any, Any, int, int], Any]
-"""`relation(query, key, n, block)`: may this query attend to this key? Works on ints and on index tensors."""
+from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Variant
+from .layout import Layout, MaskTensor, PerRow, Span
+from .sizes import Size
 
-Arithmetic = Callable[[int, int], int]
-OPERATORS: Mapping[type[ast.operator], Arithmetic] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A whole number written as a formula over a spec's sizes: `Size("4*d_model")`."""
-
-    formula: str
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The sizes that the formula speaks of."""
-        return frozenset(node.id for node in ast.walk(ast.parse(self.formula)) if isinstance(node, ast.Name))
-
-    def of(self, sizes: Mapping[str, int]) -> int:
-        """The value under `sizes`; ValueError names the formula, the culprit and the sizes there are."""
-
-        def value(node: ast.expr) -> int:
-            match node:
-                case ast.Constant(value=int(number)):
-                    return number
-                case ast.Name(id=name) if name in sizes:
-                    return sizes[name]
-                case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-                    return OPERATORS[type(op)](value(left), value(right))
-            known = ", ".join(sorted(sizes))
-            raise ValueError(
-                f"size {self.formula!r}: cannot read {ast.unparse(node)!r}; use whole numbers, + - * // and {known}"
-            )
-
-        try:
-            return value(ast.parse(self.formula, mode="eval").body)
-        except (SyntaxError, TypeError):
-            raise ValueError(f"size {self.formula!r} is not a formula; write one like '2*n'") from None
-        except ZeroDivisionError:
-            raise ValueError(f"size {self.formula!r} divides by zero where {dict(sizes)}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A run of tokens in a stream: its length, and the share of them that is replaced by the mask id."""
-
-    length: str
-    masked: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PerRow:
-    """An argument of shape `batch`, one number per row, drawn evenly from [low, high]."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class MaskTensor:
-    """Where a model keeps its may-attend relation: a dotted path in the remote model and a window of it.
-
-    The window is square, rows and columns `start` to `stop`; the tensor is bool with True for "may attend".
-    """
-
-    path: str
-    start: str
-    stop: str
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """One way to call the model.
-
-    `stream` is the token input, span after span; `arguments` are its other keywords, constants or `PerRow`;
-    `relation` is who may attend to whom; `returns` the slice of the stream that has logits;
-    `fires` says which points run more than once in a forward, each time on a further part of the stream.
-    """
-
-    name: str
-    stream: tuple[Span, ...]
-    relation: Relation
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    returns: tuple[str, str] | None = None
-    fires: Mapping[str, int] = field(default_factory=dict)
-    mask: MaskTensor | None = None
-
-    def length(self, sizes: Mapping[str, int]) -> int:
-        """Tokens in the stream."""
-        return sum(Size(span.length).of(sizes) for span in self.stream)
-
-    def formulas(self) -> Iterator[str]:
-        """Every length that the layout states."""
-        yield from (span.length for span in self.stream)
-        yield from self.returns or ()
-        if self.mask is not None:
-            yield from (self.mask.start, self.mask.stop)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Part `index` of the last axis of a hook's tensor, cut into `of` equal parts."""
-
-    hook: str
-    index: int
-    of: int
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """What one part of a layer adds to the residual stream: `after = before + gate * raw`, each a hook.
-
-    A gate without a position axis holds for every position; a model without gates has 1.
-    """
-
-    before: str
-    raw: str
-    after: str
-    gate: str | Chunk | float = 1.0
+__all__ = [
+    "AdapterSpec",
+    "Branch",
+    "Chunk",
+    "Dial",
+    "Halves",
+    "Impossible",
+    "KeyValueCache",
+    "Layout",
+    "Limit",
+    "MaskTensor",
+    "NotYet",
+    "PerRow",
+    "Rotary",
+    "Size",
+    "Span",
+    "Variant",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +68,10 @@ class AdapterSpec:
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
-    between; `bench` are the config fields of a size at which
-    arithmetic dominates, `ceiling` the ratio of bridge over model allowed there.
+    between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
+    the model is besides; `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`;
+    `bench` are the config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model
+    allowed there; `checkpoint` the model to judge where no other is named, OWNER/NAME@REV, instead of a fixture.
 
     Raises:
         ValueError: a name that makes no id, a layout twice, an unknown capability, a formula that cannot be read.
@@ -195,6 +93,14 @@ class AdapterSpec:
     oracle: str | None = None
     streams: tuple[str, str] = ("blocks.{layer}.hook_resid_pre", "blocks.{layer}.hook_resid_post")
     branches: tuple[Branch, ...] = ()
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    halves: Halves | None = None
+    cache: KeyValueCache | None = None
+    dial: Dial | None = None
+    rotary: Rotary | None = None
+    parameterisation: str | None = None
+    checkpoint: str | None = None
     bench: Mapping[str, object] = field(default_factory=dict)
     ceiling: float = 1.15
     axes: tuple[str, ...] = ()
@@ -216,13 +122,31 @@ class AdapterSpec:
                     f"spec {self.name!r}: {name!r} becomes part of ids; use letters, digits and . _ - only"
                 )
         self._check_formulas()
+        self._check_names(names)
+
+    def _check_names(self, layouts: list[str]) -> None:
+        """Every layout and variant that a fact speaks of is one of the spec."""
+        spoken = [limit.layout for limit in self.limits]
+        spoken += [self.halves.layout, self.halves.alone] if self.halves else []
+        spoken += [self.cache.layout] if self.cache else []
+        for name in spoken:
+            if name not in layouts:
+                raise ValueError(f"spec {self.name!r}: unknown layout {name!r}{nearest(name, layouts)}")
+        for limit in self.limits:
+            if limit.variant not in self.variants:
+                hint = nearest(limit.variant, self.variants)
+                raise ValueError(f"spec {self.name!r}: unknown variant {limit.variant!r}{hint}")
 
     def _check_formulas(self) -> None:
         # Far apart, so that no difference of sizes is zero by accident.
         sizes = {name: 10 ** (place + 3) for place, name in enumerate(self.sizes)}
         truths = (truth.formula for truth in self.truths.values() if isinstance(truth, Size))
         mask = () if self.mask_token is None else (self.mask_token.formula,)
-        for formula in (*mask, *self.axes, *truths, *(f for layout in self.layouts for f in layout.formulas())):
+        facts = [limit.block for limit in self.limits]
+        facts += [bound for limit in self.limits for bound in limit.positions or ()]
+        facts += [*self.halves.noisy, *self.halves.clean] if self.halves else []
+        layouts = (formula for layout in self.layouts for formula in layout.formulas())
+        for formula in (*mask, *self.axes, *truths, *facts, *layouts):
             try:
                 Size(formula).of(sizes)
             except ValueError as error:

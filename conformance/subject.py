@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from . import checkpoint, taps
 from .booting import boot
+from .facts import Variant
 from .pair import Pair
+from .sizes import Size
 from .spec import AdapterSpec
 
 
@@ -64,14 +66,20 @@ class Boot:
         """The subject."""
         return self.boot_again()
 
-    def boot_again(self, hf_model: torch.nn.Module | None = None) -> Any:
-        """A further boot of the subject, from the folder or around a model, for checks whose sentence asks for one."""
+    def boot_again(
+        self, hf_model: torch.nn.Module | None = None, dtype: torch.dtype = torch.float32, folder: Path | None = None
+    ) -> Any:
+        """A further boot of the subject, for checks whose sentence asks for one.
+
+        From its folder or a copy of it, or around a model.
+        """
         bridge = boot(
-            self.folder,
+            folder or self.folder,
             self.spec.adapter,
             trust_remote_code=self.trusted,
             overrides=self.spec.overrides,
             hf_model=hf_model,
+            dtype=dtype,
         )
         if self.amend is not None:
             self.amend(bridge)
@@ -102,6 +110,25 @@ class Boot:
         """The same adapter on the same code with other config fields, and weights drawn for them."""
         folder = checkpoint.materialise(self.folder, self.spec, fields)
         return Boot(self.spec, folder, self.trusted, self.forwards, amend=self.amend)
+
+    def varied(self, variant: Variant) -> Boot:
+        """The same adapter on a variant of the model."""
+        fields = {n: value.of(self.sizes) if isinstance(value, Size) else value for n, value in variant.fields.items()}
+        spec = replace(
+            self.spec,
+            layouts=variant.layouts or self.spec.layouts,
+            points={point: path for point, path in self.spec.points.items() if point not in variant.without},
+            # Facts speak of layouts that a variant need not have.
+            limits=(),
+            halves=None,
+            cache=None,
+        )
+        return replace(self.resized(fields), spec=spec)
+
+    @cached_property
+    def variants(self) -> dict[str, Boot]:
+        """The adapter at the sizes of its miniature on every variant of the model, by name."""
+        return {name: self.small.varied(variant) for name, variant in self.spec.variants.items()}
 
     @cached_property
     def small(self) -> Boot:

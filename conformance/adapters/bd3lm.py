@@ -1,10 +1,32 @@
 """BD3LM, the block diffusion language model (arXiv 2503.09573), as TransformerLens ships its adapter."""
 
-from ..oracles.relations import block_causal, block_diffusion_training
-from ..spec import AdapterSpec, Branch, Chunk, Impossible, Layout, MaskTensor, PerRow, Size, Span
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from ..oracles.relations import block_causal, block_diffusion_training, causal, everyone, restarting
+from ..spec import (
+    AdapterSpec,
+    Branch,
+    Chunk,
+    Dial,
+    Halves,
+    Impossible,
+    KeyValueCache,
+    Layout,
+    Limit,
+    MaskTensor,
+    PerRow,
+    Rotary,
+    Size,
+    Span,
+    Variant,
+)
 
 # "timesteps" are noise levels sigma = -log(1 - p); the loglinear schedule ends at -log(1e-3).
-SIGMA = PerRow(0.0, 6.9)
+SIGMA = PerRow(0.0, math.log(1e3), when={"time_conditioning": True, "adaln": True})
 
 TRAIN = Layout(
     name="train",
@@ -14,17 +36,50 @@ TRAIN = Layout(
     returns=("0", "n"),
     # Noisy and clean half are projected one after the other: their positions restart.
     fires={"blocks.{layer}.attn.qkv": 2},
-    mask=MaskTensor("backbone.mask", "0", "2*n"),
+    mask=MaskTensor("backbone.mask"),
+    positions=restarting,
 )
 
 SAMPLE = Layout(
     name="sample",
     # A prompt of whole blocks and a block that is not full yet, as the sampler's window holds them.
-    stream=(Span("n-2*block"), Span("block-1", masked=0.5)),
+    stream=(Span("max(n-2*block, 0)"), Span("max(block-1, 1)", masked=0.5)),
     arguments={"timesteps": SIGMA, "sample_mode": True},
     relation=block_causal,
-    mask=MaskTensor("backbone.mask", "n", "2*n-block-1"),
+    mask=MaskTensor("backbone.mask", "n"),
+    ragged=True,
 )
+
+# Checkpoints of the same class without the 2n layout: one stream, and no mask or a causal one (MDLM, AR baselines).
+PLAIN = Layout(
+    name="plain", stream=(Span("n", masked=0.5),), arguments={"timesteps": SIGMA}, relation=everyone, ragged=True
+)
+CAUSAL = replace(PLAIN, name="causal", relation=causal)
+
+MODULATION = ("sigma_map", "sigma_map.in", "sigma_map.out", "blocks.{layer}.adaln_modulation")
+
+
+def open_cache(model: Any, batch: int) -> None:
+    """Give every block room for n tokens; the model's own `reset_kv_cache` insists on CUDA and bfloat16."""
+    for block in model.backbone.blocks:
+        weight = block.attn_qkv.weight
+        block.kv_cache, block.cache_idx = weight.new_zeros(batch, block.n, weight.shape[0]), 0
+
+
+def close_cache(model: Any) -> None:
+    """Forget what was kept."""
+    for block in model.backbone.blocks:
+        block.kv_cache, block.cache_idx = None, 0
+
+
+def turn_block_size(bridge: Any, size: int) -> None:
+    """Set the block size of a live bridge; the adapter offers nothing for it, so the model is asked itself."""
+    backbone = bridge.original_model.backbone
+    backbone.gen_mask(backbone.n, size, attn_backend="sdpa")
+    backbone.block_size = size
+    for block in backbone.blocks:
+        block.block_size = size
+
 
 SPEC = AdapterSpec(
     name="bd3lm",
@@ -76,6 +131,31 @@ SPEC = AdapterSpec(
             after="blocks.{layer}.hook_resid_post",
         ),
     ),
+    variants={
+        "blocks of one": Variant({"block_size": 1}),
+        "one block": Variant({"block_size": Size("n")}),
+        "conditioned on noise": Variant({"time_conditioning": True}),
+        "other heads": Variant({"n_heads": 2}),
+        "even length": Variant({"model_length": 16, "block_size": 4}),
+        "without adaLN": Variant({"adaln": False}, without=MODULATION),
+        "bidirectional": Variant({"cross_attn": False}, layouts=(PLAIN,)),
+        "causal": Variant({"cross_attn": False, "causal": True}, layouts=(CAUSAL,)),
+        "autoregressive": Variant(
+            {"cross_attn": False, "causal": True, "adaln": False}, layouts=(CAUSAL,), without=MODULATION
+        ),
+    },
+    limits=(
+        Limit("full diffusion", layout="train", block="n", variant="bidirectional", positions=("0", "n")),
+        Limit("autoregression", layout="sample", block="1", variant="causal"),
+    ),
+    halves=Halves("train", noisy=("0", "n"), clean=("n", "2*n"), alone="sample"),
+    cache=KeyValueCache("sample", open=open_cache, close=close_cache, commit={"store_kv": True}),
+    dial=Dial(turn_block_size),
+    rotary=Rotary(
+        before=("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.hook_k"),
+        after=("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k"),
+    ),
+    parameterisation="subs",
     oracle="conformance.oracles.bd3lm:forward",
     truths={
         "n_ctx": Size("n"),

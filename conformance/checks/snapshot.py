@@ -80,7 +80,7 @@ def _plain(value: Any) -> str:
 
 def _symbolic(pair: Pair, tensor: Tensor) -> str:
     """`float32 batch 2*n d_model`: sizes by the names of the spec's axes, which a miniature keeps distinct."""
-    from ..spec import Size
+    from ..sizes import Size
 
     sizes = pair.boot.sizes
     symbols = {Size(axis).of(sizes): axis for axis in reversed(pair.boot.spec.axes)}

@@ -1,4 +1,4 @@
-"""May-attend relations in closed form, on whole numbers and on index tensors alike.
+"""May-attend relations and positions in closed form, on whole numbers and on index tensors alike.
 
 Each is `relation(query, key, n, block)` with positions in the layout's stream, n the model length and
 `block` the block size; a size that does not divide n leaves a short last block.
@@ -26,3 +26,18 @@ def block_diffusion_training(query: Any, key: Any, n: int, block: int) -> Any:
 def block_causal(query: Any, key: Any, n: int, block: int) -> Any:
     """One stream of at most n tokens: every block sees itself and the blocks before it."""
     return query // block >= key // block
+
+
+def causal(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream in which every token sees itself and those before it."""
+    return query >= key
+
+
+def everyone(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream without a mask."""
+    return (query >= key) | (query < key)
+
+
+def restarting(index: Any, n: int) -> Any:
+    """Positions of two halves of n tokens each: the same token has the same position in both."""
+    return index % n

@@ -49,6 +49,11 @@ def build(
                 **_identity(request, spec),
                 "summary": _summary(results, red, state),
                 "coverage": coverage(results),
+                "left_out": {
+                    id: str(required.run)
+                    for id, required in request.registry.items()
+                    if request.leaves_out(required, spec)
+                },
                 "results": results,
             }
         )

@@ -42,6 +42,7 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     yield from _hooks(adapter["coverage"])
     yield from _table(adapter["results"])
     yield from _declared(adapter["results"], verbose)
+    yield from _left_out(adapter["left_out"])
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:
@@ -116,6 +117,13 @@ def _declared(results: Sequence[Mapping[str, Any]], verbose: bool) -> Iterator[s
             yield from _folded(f"    {place}: {why}", indent=6)
     if unproven:
         yield f"unproven, because something they need is wrong there: {len(unproven)} places"
+
+
+def _left_out(asked_by: Mapping[str, str]) -> Iterator[str]:
+    """One line per option that would have had more judged."""
+    for option in dict.fromkeys(asked_by.values()):
+        ids = (id for id, needed in asked_by.items() if needed == option)
+        yield from _folded(f"judged only with {option}: {', '.join(ids)}", indent=2)
 
 
 def _name(result: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ from ...requirement import MUST, requirement
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...facts import Chunk
     from ...pair import Pair
-    from ...spec import Chunk
 
 
 @requirement("hooks/residual-algebra", level=MUST, needs=("hooks/fires",))
@@ -57,7 +57,8 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
     stream, or blame the gate, only if these are the ones that were used.
     """
     from ...compare import LEAST_ULPS, close, shape_of, ulp
-    from ...spec import Chunk, places
+    from ...facts import Chunk
+    from ...spec import places
 
     if not pair.boot.spec.branches:
         yield Finding("undeclared", "branches", got="no branches in the spec", want="what a layer adds to its stream")
@@ -82,7 +83,7 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
 
 def _factor(gate: str | Chunk | float, value: Tensor | None, raw: Tensor) -> Tensor | float:
     """What the raw branch is multiplied by; a gate without positions holds for all of them."""
-    from ...spec import Chunk
+    from ...facts import Chunk
 
     if value is None:
         return float(gate)  # type: ignore[arg-type]

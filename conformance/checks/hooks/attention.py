@@ -9,8 +9,6 @@ from ...finding import Finding
 from ...requirement import MUST, requirement
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ...judge import Evidence
     from ...pair import Pair
 
@@ -31,7 +29,7 @@ def pattern(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     shown = {name: seen.joined(point.name) for name, point in registry.items() if point.name in seen.taps}
     patterns = [name for name in shown if name.endswith(".hook_pattern")]
     evidence.facts["patterns shown"] = len(patterns)
-    attends = _relation(pair)
+    attends = pair.relation
     asked = attends.any(dim=-1)
     for name in patterns:
         weights, scores = shown[name], shown.get(name.replace("hook_pattern", "hook_attn_scores"))
@@ -44,12 +42,3 @@ def pattern(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
         if scores is not None:
             want = scores.double().softmax(dim=-1)[..., asked, :]
             yield from close(name, weights[..., asked, :], want, allowed, case="softmax of the scores")
-
-
-def _relation(pair: Pair) -> Tensor:
-    """Who may attend to whom by the layout, bool `query key`."""
-    import torch
-
-    index, sizes = torch.arange(pair.length), pair.boot.sizes
-    n, block = sizes.get("n", pair.length), sizes.get("block", 1)
-    return torch.as_tensor(pair.layout.relation(index[:, None], index[None, :], n, block)).expand(pair.length, -1)

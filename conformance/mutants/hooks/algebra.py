@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...spec import Chunk
+from ...facts import Chunk
 from .. import mutant
 from ..surgery import around_firing, on_bridge, redeclare
 

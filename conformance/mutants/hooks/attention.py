@@ -12,7 +12,7 @@ from ..surgery import around_firing, on_bridge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...spec import Layout
+    from ...layout import Layout
     from ...subject import Boot
 
 

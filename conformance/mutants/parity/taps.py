@@ -6,11 +6,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from . import mutant
-from .surgery import advertise, around, inner_hook, on_bridge, output
+from .. import mutant
+from ..surgery import advertise, around, inner_hook, on_bridge, output
 
 if TYPE_CHECKING:
-    from ..subject import Boot
+    from ...subject import Boot
 
 
 @mutant(kills="parity/oracle")

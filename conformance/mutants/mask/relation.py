@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import mutant
-from .surgery import around, component, on_bridge
+from .. import mutant
+from ..surgery import around, component, on_bridge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..spec import MaskTensor
-    from ..subject import Boot
+    from ...layout import MaskTensor
+    from ...subject import Boot
 
 
 def _mask(boot: Boot) -> MaskTensor:

@@ -1,16 +1,16 @@
-"""parity: the bridge computes what the model computes, at every tap. PYTEST_DONT_REWRITE"""
+"""Logits and taps: what the bridge computes is what the model computes. PYTEST_DONT_REWRITE"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..finding import Finding
-from ..requirement import MUST, requirement
+from ...finding import Finding
+from ...requirement import MUST, requirement
 
 if TYPE_CHECKING:
-    from ..judge import Evidence
-    from ..pair import Pair
+    from ...judge import Evidence
+    from ...pair import Pair
 
 
 @requirement("parity/oracle", level=MUST)
@@ -19,7 +19,7 @@ def oracle(pair: Pair) -> Iterator[Finding]:
 
     A judge that disagrees with the model may not judge the bridge.
     """
-    from ..compare import ORACLE_ULPS, close, ulp
+    from ...compare import ORACLE_ULPS, close, ulp
 
     if not pair.exact.order:
         yield Finding("no-oracle", "oracle", got="no oracle in the spec", want="the equations of the architecture")
@@ -39,7 +39,7 @@ def logits(pair: Pair) -> Iterator[Finding]:
     If the logits differ, whatever is studied is another model. Tables that are kept by length or batch are right
     the first time and wrong the next, so other tokens, timesteps and batch sizes follow.
     """
-    from ..compare import close
+    from ...compare import close
 
     yield from close("logits", pair.plain, pair.reference.logits, pair.allowed("logits"), detail=pair.divergence)
     for batch, seed in ((3, 1), (2, 2)):
@@ -54,7 +54,7 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
     A hook with the right shape at the wrong place yields a paper with wrong numbers.
     """
-    from ..compare import close
+    from ...compare import close
 
     for name, point in pair.boot.bridge.hook_dict.items():
         if point.name not in pair.observed.taps:
@@ -76,7 +76,7 @@ def rows(pair: Pair) -> Iterator[Finding]:
     """
     import torch
 
-    from ..compare import close
+    from ...compare import close
 
     for row in range(len(pair.plain)):
         alone = {

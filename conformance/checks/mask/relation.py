@@ -1,17 +1,17 @@
-"""mask: who may attend to whom, as a tensor and as behaviour. PYTEST_DONT_REWRITE"""
+"""The relation: who may attend to whom, as a tensor and as behaviour. PYTEST_DONT_REWRITE"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..finding import Finding
-from ..requirement import MUST, requirement
+from ...finding import Finding
+from ...requirement import MUST, requirement
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..pair import Pair
+    from ...pair import Pair
 
 SIGNIFICANT = 4.0
 """A position has moved when it moves by more than this many budgets.
@@ -35,12 +35,12 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
     """
     import torch
 
-    from ..spec import Size
+    from ...sizes import Size
 
     where = pair.layout.mask
     if where is None:
         # Only a model in which everyone may attend to everyone has no mask to look at.
-        if not _relation(pair).all():
+        if not pair.relation.all():
             yield Finding(
                 "undeclared", pair.layout.name, got="no mask tensor in the spec", want="where the model keeps it"
             )
@@ -51,8 +51,9 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
     if not isinstance(held, torch.Tensor) or held.is_meta or held.dtype is not torch.bool:
         yield Finding("no-mask", where.path, got=str(getattr(held, "dtype", held)), want="a bool tensor with values")
         return
-    window = slice(Size(where.start).of(pair.boot.sizes), Size(where.stop).of(pair.boot.sizes))
-    yield from _compare(where.path, held[window, window], _relation(pair))
+    start = Size(where.start).of(pair.boot.sizes)
+    window = slice(start, start + pair.length)
+    yield from _compare(where.path, held[window, window], pair.relation)
 
 
 @requirement("mask/relation", level=MUST, needs=("interventions/edits",))
@@ -64,7 +65,7 @@ def relation(pair: Pair) -> Iterator[Finding]:
     keys = _keys(pair)
     for layer in range(pair.boot.layers):
         moved, _ = _influence(pair, layer, layer, keys)
-        yield from _compare(f"blocks.{layer}", moved, (_relation(pair) | _itself(pair))[:, keys], keys)
+        yield from _compare(f"blocks.{layer}", moved, (pair.relation | _itself(pair))[:, keys], keys)
 
 
 @requirement("mask/closure", level=MUST, needs=("mask/relation",))
@@ -73,7 +74,7 @@ def closure(pair: Pair) -> Iterator[Finding]:
 
     A path around the mask, through conditioning or a stale cache, shows only here.
     """
-    step = (_relation(pair) | _itself(pair)).float()
+    step = (pair.relation | _itself(pair)).float()
     reached = step
     for _ in range(pair.boot.layers - 1):
         reached = ((reached @ step) > 0).float()
@@ -82,16 +83,6 @@ def closure(pair: Pair) -> Iterator[Finding]:
     want = (reached > 0)[:, keys]
     yield from _compare("all layers", moved, want, keys)
     yield from _compare("logits", moved_logits, want[pair.returned], keys)
-
-
-def _relation(pair: Pair) -> Tensor:
-    """The closed form, bool `query key`."""
-    import torch
-
-    index = torch.arange(pair.length)
-    sizes = pair.boot.sizes
-    allowed: Tensor = pair.layout.relation(index[:, None], index[None, :], sizes["n"], sizes["block"])
-    return allowed
 
 
 def _itself(pair: Pair) -> Tensor:
@@ -105,7 +96,7 @@ def _keys(pair: Pair) -> list[int]:
     """Positions to perturb: all of a short stream, else seeded ones with both sides of every border among spans."""
     import torch
 
-    from ..spec import Size
+    from ...sizes import Size
 
     if pair.length <= MOST_KEYS:
         return list(range(pair.length))
@@ -150,7 +141,7 @@ def _influence(pair: Pair, first: int, last: int, keys: list[int]) -> tuple[Tens
 
 def _stream(pair: Pair, name: str) -> str:
     """The canonical name of a hook on the residual stream, once it is known to fire."""
-    from ..pair import SubjectRaised
+    from ...pair import SubjectRaised
 
     point = pair.boot.bridge.hook_dict.get(name)
     if point is None or point.name not in pair.observed.taps:

@@ -1,0 +1,32 @@
+"""Config: what the bridge says of itself is true. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ...finding import Finding
+from ...requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from ...subject import Boot
+
+
+@requirement("loading/config-truths", level=MUST)
+def config_truths(boot: Boot) -> Iterator[Finding]:
+    """Every field of `bridge.cfg` that the spec states MUST hold the model's true value.
+
+    Analysis code reads context length, direction and activation from cfg; a wrong one is believed.
+    """
+    from ...sizes import Size
+
+    if not boot.spec.truths:
+        yield Finding("undeclared", "cfg", got="no truths in the spec", want="what analysis code reads from cfg")
+    for name, truth in boot.spec.truths.items():
+        wanted: Any = truth.of(boot.sizes) if isinstance(truth, Size) else truth
+        accepted = tuple(wanted) if isinstance(wanted, frozenset) else (wanted,)
+        got = getattr(boot.bridge.cfg, name, None)
+        if got not in accepted:
+            text = " or ".join(sorted(map(str, accepted)))
+            missing = not hasattr(boot.bridge.cfg, name)
+            yield Finding("missing" if missing else "untrue", f"cfg.{name}", got=str(got), want=text)

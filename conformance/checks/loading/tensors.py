@@ -1,0 +1,88 @@
+"""Tensors: what the booted model holds is what the checkpoint holds. PYTEST_DONT_REWRITE"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ...finding import Finding
+from ...requirement import MUST, requirement
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...judge import Evidence
+    from ...pair import Pair
+    from ...subject import Boot
+
+
+@requirement("loading/parameters", level=MUST)
+def parameters(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
+    """Every tensor of the checkpoint MUST be in the booted model, bit for bit, and nothing else may be.
+
+    A tensor that is left at its initial value, or loaded twice, changes the model under the researcher.
+    """
+    from ... import memory
+
+    loaded = _by_storage_name(boot)
+    evidence.facts["tensors"] = len(boot.params)
+    for name, wanted in boot.params.items():
+        if name not in loaded:
+            yield Finding("missing", name, got="no such tensor", want=f"{list(wanted.shape)}")
+        elif not memory.same(loaded[name], wanted):
+            yield Finding("not-bit-equal", name, got="other values than the file", want="the checkpoint's")
+    for name in sorted(loaded.keys() - boot.params.keys()):
+        yield Finding("left-over", name, got="a tensor the checkpoint does not have", want="none")
+
+
+@requirement("loading/live-parameters", level=MUST)
+def live_parameters(boot: Boot) -> Iterator[Finding]:
+    """Every parameter of the checkpoint MUST move the logits in some layout.
+
+    A gate or an output layer that is still zero, as at initialisation, makes every comparison vacuous.
+    """
+    import torch
+
+    reference = boot.reference
+    parameters = dict(reference.named_parameters())
+    moving: set[str] = set()
+    for pair in boot.pairs.values():
+        with torch.enable_grad():
+            logits = reference(**pair.inputs)
+            weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+            gradients = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), allow_unused=True)
+        moving |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None and g.abs().max() > 0}
+    for name in sorted(parameters.keys() - moving):
+        yield Finding("without-effect", name, got="gradient 0 in every layout", want="an influence on the logits")
+
+
+@requirement("loading/eval-mode", level=MUST)
+def eval_mode(pair: Pair) -> Iterator[Finding]:
+    """A booted model MUST be in eval mode in every part, and two forwards of one input MUST be bit-equal.
+
+    Dropout that is left on turns every measured effect into noise that looks like a result.
+    """
+    from ...compare import exact
+
+    for owner, model in (("bridge", pair.boot.bridge), ("model", pair.boot.bridge.original_model)):
+        for name, module in model.named_modules():
+            if module.training:
+                yield Finding("training", f"{owner}.{name}".rstrip("."), got="training mode", want="eval mode")
+    yield from exact("logits", pair.call(), pair.plain)
+
+
+def _by_storage_name(boot: Boot) -> dict[str, Tensor]:
+    """Tensors of the booted model under the checkpoint's names, wherever the bridge has put them."""
+    from ... import components, memory
+
+    found = {
+        components.own_name(name): tensor
+        for name, tensor in memory.parameters_and_buffers(boot.bridge.original_model).items()
+    }
+    transient = dict(boot.reference.named_buffers()).keys() - boot.reference.state_dict().keys()
+    storages = {found[name].data_ptr() for name in found if name in boot.params}
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if name in boot.params or (name not in transient and tensor.data_ptr() not in storages)
+    }

@@ -1,0 +1,105 @@
+"""Facts: what a spec states about its model beyond the layouts; each is what some check holds a bridge to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part `index` of the last axis of a hook's tensor, cut into `of` equal parts."""
+
+    hook: str
+    index: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What one part of a layer adds to the residual stream: `after = before + gate * raw`, each a hook.
+
+    A gate without a position axis holds for every position; a model without gates has 1.
+    """
+
+    before: str
+    raw: str
+    after: str
+    gate: str | Chunk | float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotation of queries and keys, layer by layer: an oracle's taps before and after it, and the base of its angles.
+
+    All channels of a head are rotated, channel i with i + d/2, by position * base^(-2i/d) (arXiv 2104.09864).
+    """
+
+    before: tuple[str, str]
+    after: tuple[str, str]
+    base: float = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The model under other config fields, each a value or a `Size`.
+
+    `layouts` are those in which it is called, by default the spec's own; `without` points that it does not have.
+    """
+
+    fields: Mapping[str, object]
+    layouts: tuple[Layout, ...] | None = None
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """With blocks of a certain size, a layout is another model.
+
+    In `layout`, at block size `block`, the logits at `positions` of the stream are those that `variant` gives on
+    these positions alone; `positions` are two formulas, or None for the whole stream.
+    """
+
+    name: str
+    layout: str
+    block: str
+    variant: str
+    positions: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A layout that holds a text twice, noisy and clean, so that all blocks are denoised in one forward.
+
+    `noisy` and `clean` are slices of its stream; the logits of a noisy block are those that layout `alone` gives at
+    the end of the stream [clean blocks before it, the noisy block].
+    """
+
+    layout: str
+    noisy: tuple[str, str]
+    clean: tuple[str, str]
+    alone: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueCache:
+    """Decoding block by block with keys and values kept: how a user opens, fills and closes the cache.
+
+    `open(model, batch)` and `close(model)` get the remote model. Between them a forward in `layout` takes one block;
+    with the arguments `commit` the block stays in the cache for those after it.
+    """
+
+    layout: str
+    open: Callable[[Any, int], None]
+    close: Callable[[Any], None]
+    commit: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """The block size of one live bridge: `turn(bridge, size)` sets it the way a user does."""
+
+    turn: Callable[[Any, int], None]

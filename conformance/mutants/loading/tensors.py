@@ -1,0 +1,67 @@
+"""Models that are not the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import mutant
+from ..surgery import around, component, on_bridge
+
+if TYPE_CHECKING:
+    from ...subject import Boot
+
+
+@mutant(kills="loading/parameters")
+def left_at_its_initial_value(boot: Boot) -> None:
+    """One bias of the checkpoint is not loaded and stays at zero."""
+
+    def defect(bridge: Any) -> None:
+        biases = [tensor for name, tensor in bridge.original_model.named_parameters() if name.endswith("bias")]
+        biases[0].data.zero_()
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="loading/parameters")
+def one_tensor_more(boot: Boot) -> None:
+    """The booted model holds a tensor that the checkpoint does not have (TransformerLens PR #1770 doubled them all)."""
+
+    def defect(bridge: Any) -> None:
+        import torch
+
+        bridge.original_model.register_buffer("logit_scale", torch.ones(1))
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="loading/live-parameters")
+def silent_output_layer(boot: Boot) -> None:
+    """The checkpoint's output layer is zero, as it is initialised: all logits agree, whatever went before."""
+    name, path = list(boot.spec.points.items())[-1]
+    boot.params[f"{path}.weight"] = boot.params[f"{path}.weight"] * 0
+    on_bridge(boot, lambda bridge: component(bridge, name).original_component.weight.data.zero_())
+
+
+@mutant(kills="loading/eval-mode")
+def stuck_in_training(boot: Boot) -> None:
+    """One wrapper stays in training mode, where `eval()` does not reach it (TransformerLens PR #1519)."""
+    name = next(iter(boot.spec.points))
+    on_bridge(boot, lambda bridge: setattr(component(bridge, name), "training", True))
+
+
+@mutant(kills="loading/eval-mode")
+def right_the_first_time(boot: Boot) -> None:
+    """A table is kept by length and rotated again on every hit, so that only the first forward is right."""
+
+    def defect(bridge: Any) -> None:
+        seen: set[tuple[int, ...]] = set()
+
+        def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
+            again = tuple(tokens.shape) in seen
+            seen.add(tuple(tokens.shape))
+            return inner(tokens, **kwargs) + again
+
+        around(bridge, "forward", forward)
+
+    on_bridge(boot, defect)
