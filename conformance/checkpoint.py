@@ -232,10 +232,18 @@ def content_key(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def weights_key(folder: Path) -> str:
+    """A digest of a folder's weight files, by name and content."""
+    digest = hashlib.sha256()
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:
     """A bootable copy of a model, with some config fields set and weights drawn anew; made once and cached."""
-    key = hashlib.sha256(f"{RECIPE} {content_key(fixture)} {sorted((overrides or {}).items())}".encode())
-    folder = cache_root() / f"{spec.architecture.lower()}-{key.hexdigest()[:16]}"
+    folder = materialised(fixture, spec, overrides)
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -253,6 +261,12 @@ def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object
             if not folder.exists():
                 raise
     return folder
+
+
+def materialised(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:
+    """Where that copy lies, once it is made."""
+    key = hashlib.sha256(f"{RECIPE} {content_key(fixture)} {sorted((overrides or {}).items())}".encode())
+    return cache_root() / f"{spec.architecture.lower()}-{key.hexdigest()[:16]}"
 
 
 def draw_weights(folder: Path, spec: AdapterSpec) -> None:

@@ -119,11 +119,13 @@ class Pair:
         with blamed_on_subject(), torch.set_grad_enabled(grad):
             return run(arguments.pop("input_ids"), **arguments, **extra)
 
-    def reference_logits(self, inputs: Mapping[str, Any] | None = None) -> Tensor:
-        """Logits of the reference."""
+    def reference_logits(
+        self, inputs: Mapping[str, Any] | None = None, model: torch.nn.Module | None = None
+    ) -> Tensor:
+        """Logits of the reference, or of another model of its class."""
         self.boot.forwards["reference"] += 1
         with torch.no_grad():
-            logits: Tensor = self.boot.reference(**(self.inputs if inputs is None else inputs))
+            logits: Tensor = (model or self.boot.reference)(**(self.inputs if inputs is None else inputs))
         return logits
 
     @cached_property

@@ -45,6 +45,10 @@ class Source:
     trusted: bool
     miniature: bool
 
+    def with_weights(self, spec: AdapterSpec) -> Path:
+        """The folder that is judged; a miniature's is made when it is first needed."""
+        return checkpoint.materialised(self.folder, spec) if self.miniature else self.folder
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -114,6 +118,8 @@ def make(
 
 
 def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> Source:
+    if name is None and spec.fixture is None:
+        name = spec.checkpoint
     if name is None:
         if spec.fixture is None:
             raise RequestError(f"adapter {spec.name} has no miniature; name a model with --checkpoint")
@@ -126,6 +132,7 @@ def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> So
         return Source(fixture, label=f"miniature {fixture.name}", trusted=True, miniature=True)
     if not alone:
         raise RequestError("--checkpoint is one model, so it goes with one adapter; name it with --adapter")
+    name = _pinned(name, spec)
     folder = checkpoint.locate(name)
     config = checkpoint.read_config(folder, spec)
     checkpoint.shapes(folder)
@@ -135,6 +142,12 @@ def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> So
     # A path differs from host to host, and a report may not.
     label = folder.name if os.path.isdir(os.path.expanduser(name)) else name
     return Source(folder, label=f"checkpoint {label}", trusted=True, miniature=False)
+
+
+def _pinned(name: str, spec: AdapterSpec) -> str:
+    """The name of a checkpoint, at the revision that the spec states for this model unless another is asked for."""
+    repo, _, revision = (spec.checkpoint or "").partition("@")
+    return f"{repo}@{revision}" if revision and name == repo else name
 
 
 def _writable(option: str, text: str | None, *, fresh: bool = False) -> Path | None:

@@ -71,7 +71,8 @@ class AdapterSpec:
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
     the model is besides; `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`;
     `bench` are the config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model
-    allowed there; `checkpoint` the model to judge where no other is named, OWNER/NAME@REV, instead of a fixture.
+    allowed there; `checkpoint` is OWNER/NAME@REV, the model to judge where there is no fixture, and the revision at
+    which `--checkpoint OWNER/NAME` is judged where it names none.
 
     Raises:
         ValueError: a name that makes no id, a layout twice, an unknown capability, a formula that cannot be read.
@@ -113,6 +114,8 @@ class AdapterSpec:
                 raise ValueError(
                     f"spec {self.name!r}: capability {name!r} is declined with NotYet(...) or Impossible(...)"
                 )
+        if self.checkpoint is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", self.checkpoint):
+            raise ValueError(f"spec {self.name!r}: checkpoint is {self.checkpoint!r}, want 'OWNER/NAME@REV'")
         names = [layout.name for layout in self.layouts]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"spec {self.name!r}: got layouts {names}, want at least one and each name once")

@@ -90,6 +90,15 @@ class Boot:
         """A model that shares nothing with the subject."""
         return self.construct()
 
+    @cached_property
+    def stand_in(self) -> torch.nn.Module:
+        """The bundled miniature's code with this checkpoint's config and weights."""
+        fixture = checkpoint.fixture_folder(str(self.spec.fixture))
+        config = {**self.config, "auto_map": checkpoint.read_config(fixture, self.spec)["auto_map"]}
+        model = checkpoint.construct(fixture, self.spec, config)
+        model.load_state_dict(self.params)
+        return model
+
     def construct(self) -> torch.nn.Module:
         """A further instance of the remote class, constructed on CPU and filled from the files."""
         model = checkpoint.construct(self.folder, self.spec, self.config)

@@ -82,11 +82,17 @@ def _identity(request: Request, spec: AdapterSpec) -> dict[str, Any]:
         "model": {
             "label": source.label,
             "miniature": source.miniature,
-            "digest": checkpoint.content_key(source.folder),
+            "code": checkpoint.content_key(source.folder),
+            "weights": _weights(source.with_weights(spec)),
         },
         "sizes": spec.resolve(config),
         "layouts": [layout.name for layout in spec.layouts],
     }
+
+
+def _weights(folder: Path) -> str | None:
+    # A miniature whose weights could not be drawn has none; loading/boots says why.
+    return checkpoint.weights_key(folder) if folder.is_dir() else None
 
 
 def _summary(results: Sequence[Mapping[str, Any]], red: bool, state: str) -> dict[str, Any]:

@@ -1,3 +1,3 @@
 """parity: the bridge computes what the model computes, at every tap. PYTEST_DONT_REWRITE"""
 
-from . import taps  # noqa: F401
+from . import taps, stand_in  # noqa: F401, I001 - the order of the contract
