@@ -4,20 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .finding import Finding
 
-NOISE_MULTIPLE = 8.0
-"""A budget is this multiple of the noise floor measured at the same tap."""
 
-LEAST_ULPS = 8.0
-"""No budget is smaller than this many units in the last place of the tensor's largest entry."""
+class Allowed(float):
+    """How far one comparison may be off, and which budget says so."""
 
-ORACLE_ULPS = 128.0
-"""How far reference and oracle may lie apart, in the same units, before neither may judge."""
+    budget: str
+
+    def __new__(cls, value: float, budget: str) -> Allowed:
+        """A float that remembers its budget."""
+        made = super().__new__(cls, value)
+        made.budget = budget
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A named tolerance between two ways of computing one tensor.
+
+    It is `noise` times the noise floor at that tensor, which is how far fp32 arithmetic alone was measured to move it,
+    and never less than `ulps` units in the last place of its largest entry, where the measurement had luck.
+    """
+
+    name: str
+    noise: float
+    ulps: float
+
+    def of(self, want: Tensor, noise: float = 0.0) -> Allowed:
+        """The budget at a tensor, given its noise floor."""
+        return Allowed(max(self.ulps * ulp(want), self.noise * noise), self.name)
+
+
+WITNESS = Budget("witness", noise=8, ulps=8)
+"""What the bridge shows, against what the reference or the oracle in fp64 says."""
+
+PATHS = Budget("paths", noise=16, ulps=16)
+"""Two paths through fp32, neither of which is the witness."""
+
+ORACLE = Budget("oracle", noise=0, ulps=128)
+"""Reference against oracle, where the noise floor is what is being asked about; beyond it neither may judge."""
+
+
+def within(size: float, allowed: float) -> bool:
+    """Whether a difference lies in its budget: the one place where the two meet."""
+    return size <= allowed
 
 
 def ulp(tensor: Tensor) -> float:
@@ -38,11 +74,6 @@ def distance(got: Tensor, want: Tensor) -> float:
     return float(apart.nan_to_num(nan=torch.inf).max())
 
 
-def budget(want: Tensor, noise: float) -> float:
-    """How far a tensor may lie from what is wanted, when fp32 arithmetic by itself moves it by `noise`."""
-    return max(LEAST_ULPS * ulp(want), NOISE_MULTIPLE * noise)
-
-
 def shape_of(tensor: Tensor) -> str:
     """Shape and dtype in one word, for messages: `float32[2, 42, 24]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
@@ -52,7 +83,7 @@ def close(at: str, got: Tensor, want: Tensor, allowed: float, *, case: str = "",
     """A finding unless `got` has the shape of `want` and lies within `allowed` of it."""
     if got.shape != want.shape:
         yield Finding("shape-mismatch", at, got=shape_of(got), want=shape_of(want), case=case, detail=detail)
-    elif (size := distance(got, want)) > allowed:
+    elif not within(size := distance(got, want), allowed):
         where = worst(got, want)
         yield Finding(
             "value-mismatch",

@@ -65,7 +65,7 @@ class Effect:
     @property
     def right(self) -> bool:
         """Whether the model agrees; without one nothing is said."""
-        return self.want is not None and compare.distance(self.got, self.want) <= self.allowed
+        return self.want is not None and compare.within(compare.distance(self.got, self.want), self.allowed)
 
 
 def pushed(pair: Pair, name: str, share: float = 1.0) -> Edit:
@@ -168,7 +168,7 @@ def trials(pair: Pair, wanted: Iterable[Trial]) -> Iterator[Effect]:
                 got=got[row],
                 moved=compare.distance(got[row], pair.plain[0]),
                 want=exact[row] if known[row].keys() == trial.keys() else None,
-                allowed=compare.budget(exact[row], compare.distance(rounded[row], exact[row])),
+                allowed=compare.WITNESS.of(exact[row], noise=compare.distance(rounded[row], exact[row])),
             )
 
 

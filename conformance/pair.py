@@ -216,9 +216,9 @@ class Pair:
         """What a tap or the logits should be; None where no witness knows."""
         return self.witnesses.want(name)
 
-    def allowed(self, name: str) -> float:
+    def allowed(self, name: str, budget: compare.Budget = compare.WITNESS) -> compare.Allowed:
         """How far a tap or the logits may lie from that."""
-        return self.witnesses.allowed(name)
+        return self.witnesses.allowed(name, budget)
 
     def mismatches(self) -> list[str]:
         """Canonical taps that differ from what they should hold, in firing order."""

@@ -54,12 +54,12 @@ class Witnesses:
             return self.reference.joined(name)
         return self.exact.joined(name) if name in self.exact else None
 
-    def allowed(self, name: str) -> float:
-        """The budget at a tap: a multiple of its noise floor, fp32 against the oracle's fp64, and of an ULP."""
+    def allowed(self, name: str, budget: compare.Budget = compare.WITNESS) -> compare.Allowed:
+        """A budget at a tap, whose noise floor is fp32 against the oracle's fp64; 0 at a tap of integers."""
         want = self.want(name)
         if want is None or not want.is_floating_point():
-            return 0.0
-        return compare.budget(want, self._heard[1].get(name, 0.0))
+            return compare.Allowed(0.0, "none")
+        return budget.of(want, self._heard[1].get(name, 0.0))
 
     def contradict(self, name: str, recording: Recording, under: str) -> bool:
         """Whether they know this name, and a recording holds another tensor under its canonical one."""

@@ -117,14 +117,14 @@ def reach(pair: Pair) -> Iterator[Finding]:
 
     A part of remote code that runs without gradients, as experts of mixtures do, agrees with itself on both sides.
     """
-    from ..compare import LEAST_ULPS, ulp
+    from ..compare import WITNESS, Allowed, within
     from ..parameters import along
 
     told = pair.backward.told
     for name in told.kept:
         derivative, measured, step = along(pair, name)
-        allowed = SLACK * abs(measured) + LEAST_ULPS * ulp(told.loss) / step
-        if abs(derivative - measured) > allowed:
+        allowed = Allowed(SLACK * abs(measured) + WITNESS.of(told.loss) / step, "slope")
+        if not within(abs(derivative - measured), allowed):
             size = abs(derivative - measured)
             got, want = f"a derivative of {derivative:.3g}", f"{measured:.3g}, by central difference"
             yield Finding("cut-off", name, got=got, want=want, size=size, allowed=allowed)

@@ -62,7 +62,7 @@ def composition(pair: Pair) -> Iterator[Finding]:
     Steering while ablating is two hooks; where the last one wins, half of the experiment is missing.
     """
     from .. import edits
-    from ..compare import close
+    from ..compare import PATHS, Allowed, close
     from ..pair import SubjectRaised
 
     names = [name for name in _canonical(pair)[0] if not edits.shared(pair, name)]
@@ -70,7 +70,8 @@ def composition(pair: Pair) -> Iterator[Finding]:
         raise SubjectRaised("no hook shows numbers that could be edited")
     (one,) = edits.together(pair, [edits.Group(names, edits.pushed)])
     twice = {name: [edits.pushed(pair, name, share) for share in (0.25, 0.75)] for name in names}
-    yield from close("every hook at once", edits.on_bridge(pair, twice), one.got, 2 * one.allowed)
+    allowed = Allowed(2 * one.allowed, PATHS.name)
+    yield from close("every hook at once", edits.on_bridge(pair, twice), one.got, allowed)
 
 
 @requirement("interventions/upstream", level=MUST, needs=("interventions/edits", "cache/values"))

@@ -22,7 +22,7 @@ def decompose(pair: Pair) -> Iterator[Finding]:
     Attribution by component rests on it; a contribution without its gate, or one that is counted twice, makes every
     share wrong (TransformerLens issues #1639 and #1648).
     """
-    from ...compare import close
+    from ...compare import PATHS, close
     from ...pair import blamed_on_subject
 
     cache, (entering, leaving) = _algebra(pair), pair.boot.spec.streams
@@ -32,7 +32,7 @@ def decompose(pair: Pair) -> Iterator[Finding]:
         with blamed_on_subject():
             got = cache.decompose_resid(layer=layer).sum(dim=0)
         # Twice: the parts are summed in another order than in the model.
-        yield from close(name, got, runs.shown(pair, name), 2 * pair.allowed(name))
+        yield from close(name, got, runs.shown(pair, name), pair.allowed(name, PATHS))
 
 
 @requirement("cache/accumulated", level=MUST, needs=("cache/complete",))
@@ -67,7 +67,7 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
     Where attention shows no heads there is nothing to attribute to; numbers all the same would be made up.
     """
-    from ...compare import close
+    from ...compare import PATHS, close
     from ...pair import blamed_on_subject
 
     bridge, cache = pair.boot.bridge, _algebra(pair)
@@ -90,7 +90,7 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     for layer, results in enumerate(stack):
         name, bias = raw.format(layer=layer), getattr(bridge.blocks[layer].attn, "b_O", None)
         got = results.sum(dim=0) if bias is None else results.sum(dim=0) + bias
-        yield from close(name, got, runs.shown(pair, name), 2 * pair.allowed(name))
+        yield from close(name, got, runs.shown(pair, name), pair.allowed(name, PATHS))
 
 
 @requirement("cache/logit-lens", level=MUST, needs=("cache/complete",))
@@ -99,14 +99,14 @@ def logit_lens(pair: Pair) -> Iterator[Finding]:
 
     It reads all earlier layers by the same path; where that leaves out a step, every layer is read wrongly.
     """
-    from ...compare import close
+    from ...compare import PATHS, close
 
     try:
         lens = _algebra(pair).logit_lens(positions=None, layers=[-1]).values[0]
     except Exception as error:
         yield Finding("refused", "logit_lens", got=in_one_line(error), want="logits at the last layer")
         return
-    yield from close("logits", lens[:, pair.returned], pair.cached[0], 2 * pair.allowed("logits"))
+    yield from close("logits", lens[:, pair.returned], pair.cached[0], pair.allowed("logits", PATHS))
 
 
 def _algebra(pair: Pair) -> Any:

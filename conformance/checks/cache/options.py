@@ -40,7 +40,7 @@ def one_row(pair: Pair) -> Iterator[Finding]:
 
     A single prompt is what everyone tries first; it once died in a shape error (TransformerLens issue #1050).
     """
-    from ...compare import close
+    from ...compare import PATHS, close
     from ...pair import SubjectRaised
 
     row = pair.batched(1)
@@ -51,7 +51,7 @@ def one_row(pair: Pair) -> Iterator[Finding]:
             yield Finding("unclear-error", "tokens", got=str(error), want="an error on the batch axis of the tokens")
         return
     want, entries = pair.cached
-    yield from close("logits", logits, want[:1], 2 * pair.allowed("logits"))
+    yield from close("logits", logits, want[:1], pair.allowed("logits", PATHS))
     if missing := sorted(entries.keys() ^ cache.keys()):
         yield Finding("other-keys", "tokens", got=", ".join(missing[:3]), want="the keys of a batch")
     for name in entries.keys() & cache.keys():
@@ -201,14 +201,14 @@ def _kind(value: Any) -> str:
 
 def _row(pair: Pair, name: str, got: Tensor, batch: Tensor, index: int | slice) -> Iterator[Finding]:
     """A finding unless `got` is a row of the batch's entry, or the entry itself where that has no batch axis."""
-    from ...compare import close, shape_of
+    from ...compare import PATHS, close, shape_of
 
     whole = batch.ndim == 0 or batch.shape[0] not in (1, len(pair.plain))
     want = batch if whole else batch[index]
     hook = pair.canonical(name)
     if pair.want(hook) is not None:
         # Another batch size is another order of sums.
-        yield from close(name, got, want, 2 * pair.allowed(hook))
+        yield from close(name, got, want, pair.allowed(hook, PATHS))
     elif got.shape != want.shape:
         # Without a witness there is no telling how far rounding goes.
         yield Finding("shape-mismatch", name, got=shape_of(got), want=shape_of(want))

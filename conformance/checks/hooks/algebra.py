@@ -22,7 +22,7 @@ def residual_algebra(pair: Pair) -> Iterator[Finding]:
 
     Direct logit attribution sums these terms; a term without its gate or scale attributes the wrong amount.
     """
-    from ...compare import close
+    from ...compare import PATHS, close
 
     sums = (
         ("hook_resid_pre", "hook_attn_out", "hook_resid_mid"),
@@ -39,7 +39,7 @@ def residual_algebra(pair: Pair) -> Iterator[Finding]:
                 continue
             start, end = _value(pair, before), _value(pair, after)
             if start.shape == end.shape:
-                yield from close(branch, _value(pair, branch), end - start, 2 * pair.allowed(after))
+                yield from close(branch, _value(pair, branch), end - start, pair.allowed(after, PATHS))
             else:
                 yield from close(after, end, start, 0.0)
     for layer in range(1, pair.boot.layers):
@@ -56,7 +56,7 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
     A diffusion model gates its branches by the noise level; whoever has the hooks of gate and branch can rebuild the
     stream, or blame the gate, only if these are the ones that were used.
     """
-    from ...compare import LEAST_ULPS, close, shape_of, ulp
+    from ...compare import PATHS, WITNESS, close, shape_of
     from ...facts import Chunk
     from ...spec import places
 
@@ -71,7 +71,7 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
                 yield Finding("missing", absent[0], got="no value in this forward", want="a term of a branch")
                 continue
             before, raw, after, *gates = (_value(pair, name) for name in names)
-            allowed = max(2 * pair.allowed(names[2]), LEAST_ULPS * ulp(after))
+            allowed = max(pair.allowed(names[2], PATHS), WITNESS.of(after))
             try:
                 got, want = _factor(branch.gate, gates[0] if gates else None, raw) * raw, after - before
             except (RuntimeError, IndexError):

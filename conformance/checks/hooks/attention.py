@@ -23,7 +23,7 @@ def pattern(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     """
     import torch
 
-    from ...compare import LEAST_ULPS, close, ulp
+    from ...compare import WITNESS, close
 
     registry, seen = pair.boot.bridge.hook_dict, pair.observed
     shown = {name: seen.joined(point.name) for name, point in registry.items() if point.name in seen.taps}
@@ -36,7 +36,7 @@ def pattern(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
         leak = weights.masked_fill(attends, 0).abs().max().item()
         if leak:
             yield Finding("attends", name, got=f"{leak:.2g}", want="0 where the layout forbids it", case="masked")
-        allowed = max(pair.allowed(name), LEAST_ULPS * ulp(torch.ones(1)))
+        allowed = max(pair.allowed(name), WITNESS.of(torch.ones(1)))
         total = weights.double().sum(dim=-1)[..., asked]
         yield from close(name, total, torch.ones_like(total), allowed, case="sum over keys")
         if scores is not None:

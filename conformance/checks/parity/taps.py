@@ -19,7 +19,7 @@ def oracle(pair: Pair) -> Iterator[Finding]:
 
     A judge that disagrees with the model may not judge the bridge.
     """
-    from ...compare import ORACLE_ULPS, close, ulp
+    from ...compare import ORACLE, close
 
     if not pair.exact.order:
         yield Finding("no-oracle", "oracle", got="no oracle in the spec", want="the equations of the architecture")
@@ -29,7 +29,7 @@ def oracle(pair: Pair) -> Iterator[Finding]:
             yield Finding("missing", name, got="no tap in the oracle", want="one at every module boundary")
             continue
         got, want = pair.exact.joined(name), pair.reference.joined(name)
-        yield from close(name, got, want, ORACLE_ULPS * ulp(want) if want.is_floating_point() else 0.0)
+        yield from close(name, got, want, ORACLE.of(want) if want.is_floating_point() else 0.0)
 
 
 @requirement("parity/logits", level=MUST, needs=("parity/oracle",))
