@@ -190,3 +190,18 @@ def test_no_colour_means_no_colour(run: Callable, monkeypatch: pytest.MonkeyPatc
     assert "\x1b[" in run("--adapter", "bd3lm", "-k", "fires").text
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[" not in run("--adapter", "bd3lm", "-k", "fires").text
+
+
+def test_the_badge_has_counts_and_the_model_they_hold_for(run: Callable, model: Path) -> None:
+    whole = _first(run("--adapter", "bd3lm", timed=True).report)
+    levels = whole["summary"]["levels"]
+    assert whole["badge"] == {
+        "schemaVersion": 1,
+        "label": "bd3lm (miniature)",
+        "message": f"{levels['MUST']['of']}/{levels['MUST']['of']} MUST · {levels['SHOULD']['of']}/"
+        f"{levels['SHOULD']['of']} SHOULD · {whole['summary']['deviations']} deviations",
+        "color": "brightgreen",
+    }
+    asked = ("--checkpoint", str(model), "--trust-remote-code", "-k", "truths")
+    part = _first(run("--adapter", "bd3lm", *asked).report)["badge"]
+    assert (part["label"], part["message"], part["color"]) == ("bd3lm (checkpoint model)", "no verdict", "lightgrey")

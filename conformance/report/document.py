@@ -18,6 +18,7 @@ from ..finding import LEDGER_CODES, MET, Verdict
 from ..request import Case, Request
 from ..requirement import CONTRACT_VERSION, FAMILIES, Level
 from ..spec import AdapterSpec
+from .badge import badge
 from .coverage import coverage
 
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -44,10 +45,12 @@ def build(
             for node, case in mine.items()
         ]
         red = any(told[node]["red"] for node in mine)
+        identity, summary = _identity(request, spec), _summary(results, red, state)
         adapters.append(
             {
-                **_identity(request, spec),
-                "summary": _summary(results, red, state),
+                **identity,
+                "summary": summary,
+                "badge": badge(spec.name, identity["model"], summary),
                 "coverage": coverage(results),
                 "left_out": {
                     id: str(required.run)

@@ -11,6 +11,7 @@ import pytest
 from ..finding import MET
 from ..requirement import FAMILIES
 from ..spec import pattern_of
+from .badge import counts, label
 from .document import Document
 
 MOST = 8
@@ -48,12 +49,8 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
 def closing(adapter: Mapping[str, Any], state: str) -> str:
     """`bd3lm (miniature): 41/41 MUST · 2 deviations · CONFORMS`."""
     summary = adapter["summary"]
-    subject = "miniature" if adapter["model"]["miniature"] else adapter["model"]["label"]
-    parts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
-    if summary["deviations"]:
-        parts.append(f"{summary['deviations']} deviations")
-    parts.append({True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]])
-    return f"{adapter['adapter']} ({subject}): {' · '.join(parts)}"
+    verdict = {True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]]
+    return f"{label(adapter['adapter'], adapter['model'])}: {counts(summary)} · {verdict}"
 
 
 def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
