@@ -100,6 +100,9 @@ class KeyValueCache:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """The block size of one live bridge: `turn(bridge, size)` sets it the way a user does."""
+    """The block size of one live bridge: `turn(bridge, size)` sets it the way a user does.
+
+    It is called with sizes that do not divide the model length, too, for which it should raise a ValueError.
+    """
 
     turn: Callable[[Any, int], None]

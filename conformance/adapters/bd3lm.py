@@ -73,12 +73,14 @@ def close_cache(model: Any) -> None:
 
 
 def turn_block_size(bridge: Any, size: int) -> None:
-    """Set the block size of a live bridge; the adapter offers nothing for it, so the model is asked itself."""
-    backbone = bridge.original_model.backbone
-    backbone.gen_mask(backbone.n, size, attn_backend="sdpa")
-    backbone.block_size = size
-    for block in backbone.blocks:
-        block.block_size = size
+    """Set the block size of a live bridge. The adapter offers nothing for it: the mask that the model makes, and every
+    place that keeps the size, since the cache reads it from the blocks and analysis from the two configs.
+    """
+    model = bridge.original_model
+    backbone = model.backbone
+    backbone.gen_mask(backbone.n, size, attn_backend=backbone.blocks[0].attn_backend)
+    for owner in (backbone, *backbone.blocks, model.config, bridge.cfg):
+        owner.block_size = size
 
 
 SPEC = AdapterSpec(
