@@ -43,6 +43,12 @@ class PerRow:
         """Whether the argument has an effect under a config."""
         return all(config.get(name) == value for name, value in self.when.items())
 
+    @property
+    def levels(self) -> tuple[float, float, float, float]:
+        """The lowest value, one just above it, the middle and the highest."""
+        span = self.high - self.low
+        return self.low, self.low + 1e-4 * span, self.low + span / 2, self.high
+
 
 @dataclass(frozen=True, slots=True)
 class MaskTensor:

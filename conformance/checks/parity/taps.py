@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...finding import Finding
@@ -19,15 +20,21 @@ def oracle(pair: Pair) -> Iterator[Finding]:
 
     A judge that disagrees with the model may not judge the bridge.
     """
-    from ...compare import ORACLE, close
-
     if not pair.exact.order:
         yield Finding("no-oracle", "oracle", got="no oracle in the spec", want="the equations of the architecture")
         return
     for name in (*pair.reference.taps, "logits"):
         if name not in pair.exact:
             yield Finding("missing", name, got="no tap in the oracle", want="one at every module boundary")
-            continue
+        else:
+            yield from disagreement(pair, name)
+
+
+def disagreement(pair: Pair, name: str) -> Iterator[Finding]:
+    """A finding where the model and the equations both have a tensor of this name, and it is not the same."""
+    from ...compare import ORACLE, close
+
+    if name in pair.exact and name in pair.reference:
         got, want = pair.exact.joined(name), pair.reference.joined(name)
         yield from close(name, got, want, ORACLE.of(want) if want.is_floating_point() else 0.0)
 
@@ -36,16 +43,16 @@ def oracle(pair: Pair) -> Iterator[Finding]:
 def logits(pair: Pair) -> Iterator[Finding]:
     """On one input after another, the bridge's logits MUST equal the reference's, within the rounding of fp32.
 
-    If the logits differ, whatever is studied is another model. Tables that are kept by length or batch are right
-    the first time and wrong the next, so other tokens, timesteps and batch sizes follow.
+    If the logits differ, whatever is studied is another model. Tables that are kept by length are right the first
+    time and wrong the next, so other tokens follow.
     """
-    from ...compare import close
+    from ...compare import PATHS, close
+    from ...pair import BATCH
 
     yield from close("logits", pair.plain, pair.reference.logits, pair.allowed("logits"), detail=pair.divergence)
-    for batch, seed in ((3, 1), (2, 2)):
-        inputs = pair.draw(batch, seed)
-        got, want = pair.call(inputs), pair.reference_logits(inputs)
-        yield from close("logits", got, want, 2 * pair.allowed("logits"), case=f"batch {batch}, seed {seed}")
+    inputs = pair.draw(BATCH, 2)
+    got, want = pair.call(inputs), pair.reference_logits(inputs)
+    yield from close("logits", got, want, pair.allowed("logits", PATHS), case="other tokens")
 
 
 @requirement("parity/taps", level=MUST, needs=("hooks/fires", "hooks/multiplicity", "parity/oracle"))
@@ -54,34 +61,65 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
     A hook with the right shape at the wrong place yields a paper with wrong numbers.
     """
-    from ...compare import close
-
     for name, point in pair.boot.bridge.hook_dict.items():
-        if point.name not in pair.observed.taps:
-            continue
-        want = pair.want(name)
-        if want is None:
+        if point.name in pair.observed.taps and pair.want(name) is None:
             yield Finding("unknown", name, got="a tensor", want="a point or an oracle tap to judge it by")
-            continue
-        yield from close(name, pair.observed.joined(point.name), want, pair.allowed(name), detail=pair.divergence)
+    for flaw in first_flaws(pair):
+        # Of the others parity/logits, parity/oracle and hooks/fires speak.
+        if flaw.at != "logits" and flaw.code not in ("judges-disagree", "missing"):
+            yield replace(flaw, detail=pair.divergence)
     if pair.divergence:
         evidence.facts["divergence"] = pair.divergence
 
 
+def first_flaws(pair: Pair) -> list[Finding]:
+    """All flaws on the pair's own input, kept for those who ask what else is wrong on another."""
+    if "flaws" not in pair.shelf:
+        pair.shelf["flaws"] = list(flaws(pair))
+    found: list[Finding] = pair.shelf["flaws"]
+    return found
+
+
+def flaws(pair: Pair, known: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """Hooks, canonical or alias, that do not hold what they should, in firing order, and at last the logits.
+
+    Where the judges themselves disagree, that is the flaw: budgets would be as wide as what divides them. Nothing is
+    said of places or patterns that are `known`.
+    """
+    from ...compare import close
+    from ...spec import pattern_of
+
+    registry, seen = pair.boot.bridge.hook_dict, pair.observed
+    under = {name: name for name in pair.reference.taps} | {name: point.name for name, point in registry.items()}
+    fired = {name: place for place, name in enumerate(dict.fromkeys(seen.order))}
+    for name in (*sorted(under, key=lambda name: fired.get(under[name], -1)), "logits"):
+        want, shown = pair.want(name), under.get(name, name)
+        if want is None or shown not in (*pair.names, "logits") or not known.isdisjoint((name, pattern_of(name))):
+            continue
+        if quarrel := next(disagreement(pair, name), None):
+            yield replace(quarrel, code="judges-disagree")
+        elif shown not in seen:
+            yield Finding("missing", name, got="no tensor", want="the model's")
+        else:
+            yield from close(name, seen.joined(shown), want, pair.allowed(name))
+
+
 @requirement("parity/rows", level=MUST, needs=("parity/logits",))
 def rows(pair: Pair) -> Iterator[Finding]:
-    """A row of a batch MUST give the logits that it gives alone.
+    """Another input in one row of a batch MUST leave the logits of the other rows as they are, bit for bit.
 
-    A conditioning vector of one row that reaches another makes every batched sweep wrong.
+    A conditioning vector of one row that reaches another makes every batched sweep wrong; a scale that is taken over
+    the batch makes every figure depend on its neighbours.
     """
     import torch
 
-    from ...compare import close
+    from ...compare import exact
 
+    drawn = pair.draw(len(pair.plain), 2)
     for row in range(len(pair.plain)):
-        alone = {
-            name: value[row : row + 1] if isinstance(value, torch.Tensor) else value
-            for name, value in pair.inputs.items()
-        }
-        got, want = pair.call(alone)[0], pair.plain[row]
-        yield from close("logits", got, want, 2 * pair.allowed("logits"), case=f"row {row}")
+        inputs = dict(pair.inputs)
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor):
+                inputs[name] = torch.cat((value[:row], drawn[name][row : row + 1], value[row + 1 :]))
+        got, want = (torch.cat((each[:row], each[row + 1 :])) for each in (pair.call(inputs), pair.plain))
+        yield from exact("logits", got, want, case=f"row {row} changed")

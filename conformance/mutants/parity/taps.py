@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import advertise, around, inner_hook, on_bridge, output
+from ..surgery import Registry, advertise, around, inner_hook, on_bridge, output
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -42,15 +42,15 @@ def logit_scale(boot: Boot) -> None:
 
 @mutant(kills="parity/logits")
 def remembers_the_first_input(boot: Boot) -> None:
-    """For batches, a table is kept by size and belongs to the first input: right the first time, wrong the next."""
+    """For batches, a table is kept by shape and belongs to the first input: right the first time, wrong the next."""
 
     def defect(bridge: Any) -> None:
-        first: dict[int, Any] = {}
+        first: dict[Any, Any] = {}
 
         def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
-            kept = first.setdefault(tokens.numel(), tokens.clone())
-            stale = len(tokens) > 1 and not kept.equal(tokens)
-            return inner(tokens, **kwargs) + 0.01 * stale
+            kept = first.setdefault(tokens.shape, tokens.clone())
+            stale = kept.ne(tokens).any(dim=1) & (len(tokens) > 1)
+            return inner(tokens, **kwargs) + 0.01 * stale[:, None, None]
 
         around(bridge, "forward", forward)
 
@@ -76,7 +76,7 @@ def alias_on_the_other_norm(boot: Boot) -> None:
     """`hook_resid_mid` stands for the input of the first norm, and equals itself (TransformerLens #1317)."""
 
     def defect(bridge: Any) -> None:
-        advertise(bridge, lambda r: {**r, "blocks.0.hook_resid_mid": r["blocks.0.ln1.hook_in"]})
+        advertise(bridge, lambda registry: _as(registry, "blocks.0.hook_resid_mid", "blocks.0.ln1.hook_in"))
 
     on_bridge(boot, defect)
 
@@ -90,16 +90,21 @@ def hook_of_another_architecture(boot: Boot) -> None:
     stream = boot.spec.streams[0].replace("{layer}", "0")
 
     def defect(bridge: Any) -> None:
-        advertise(bridge, lambda registry: {**registry, "blocks.0.hook_mixer_in": registry[stream]})
+        advertise(bridge, lambda registry: _as(registry, "blocks.0.hook_mixer_in", stream))
 
     on_bridge(boot, defect)
 
 
+def _as(registry: Registry, name: str, target: str) -> Registry:
+    """The registry with one more name for a hook; while it is made anew there is none."""
+    return {**registry, name: registry[target]} if target in registry else registry
+
+
 @mutant(kills="parity/rows")
-def squeezes_a_batch_of_one(boot: Boot) -> None:
-    """A `squeeze` without an axis makes a batch of one broadcast against its own positions."""
+def scaled_by_the_batch(boot: Boot) -> None:
+    """The logits are divided by the largest of the batch, and multiplied by it again: within every tolerance."""
 
-    def alone(logits: Any) -> Any:
-        return logits - logits.mean(dim=1, keepdim=True) if len(logits) == 1 else logits
+    def scaled(logits: Any) -> Any:
+        return logits / logits.abs().max() * logits.abs().max()
 
-    on_bridge(boot, lambda bridge: output(bridge, alone))
+    on_bridge(boot, lambda bridge: output(bridge, scaled))

@@ -1,0 +1,89 @@
+"""Right at the config that was tried, wrong at another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from .. import mutant
+from ..surgery import around_firing, inner_hook, on_bridge
+from .conditioning import given
+
+if TYPE_CHECKING:
+    from ...subject import Boot
+
+
+def _with_other_heads(boot: Boot, defect: Callable[[Any], None]) -> None:
+    """Put a defect into bridges whose model has another number of heads."""
+
+    def where_it_differs(bridge: Any) -> None:
+        if getattr(bridge.original_model.config, boot.spec.sizes["heads"]) != boot.sizes["heads"]:
+            defect(bridge)
+
+    on_bridge(boot, where_it_differs)
+
+
+@mutant(kills="parity/variants")
+def knows_one_number_of_heads(boot: Boot) -> None:
+    """The adapter insists on the number of heads that its author had."""
+
+    def refuse(bridge: Any) -> None:
+        raise ValueError(f"want {boot.sizes['heads']} heads")
+
+    _with_other_heads(boot, refuse)
+
+
+@mutant(kills="parity/variants")
+def splits_by_the_first_heads(boot: Boot) -> None:
+    """With another number of heads a hook shows what is not there.
+
+    TransformerLens splits heads by what most layers have.
+    """
+
+    def defect(bridge: Any) -> None:
+        point = bridge.hook_dict[inner_hook(bridge)]
+        point.hook_conversion = SimpleNamespace(convert=lambda tensor: 2 * tensor, revert=lambda tensor: tensor / 2)
+
+    _with_other_heads(boot, defect)
+
+
+@mutant(kills="parity/variants")
+def silent_with_other_heads(boot: Boot) -> None:
+    """With another number of heads the way through a component's own hooks is left, and they stay silent."""
+    point = next(point for point in boot.spec.points if "{layer}." in point).replace("{layer}", "0")
+
+    def defect(bridge: Any) -> None:
+        around_firing(bridge, f"{point}.hook_out", lambda fire, tensor: tensor)
+
+    _with_other_heads(boot, defect)
+
+
+@mutant(kills="parity/variants")
+def mask_of_the_first_config(boot: Boot) -> None:
+    """The mask is made for the block size that the adapter's author had, whatever the config says."""
+    where = next(layout.mask for layout in boot.spec.layouts if layout.mask is not None)
+    owner, _, name = where.path.rpartition(".")
+    first = getattr(boot.reference.get_submodule(owner), name)
+
+    def defect(bridge: Any) -> None:
+        holder = bridge.original_model.get_submodule(owner)
+        if getattr(getattr(holder, name, None), "shape", None) == first.shape:
+            setattr(holder, name, first.clone())
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="parity/variants")
+def noise_of_the_first_row(boot: Boot) -> None:
+    """Every row of a batch is conditioned on the noise of the first; nothing is to be seen where it is ignored."""
+    given(boot, lambda level, argument: level[:1].expand_as(level))
+
+
+@mutant(kills="parity/variants")
+def equations_of_the_first_config(boot: Boot) -> None:
+    """The oracle is off in a variant of the model, which there widens the budget of whatever it judges."""
+    varied = next(iter(boot.variants.values()))
+    oracle = varied.oracle
+    assert oracle is not None
+    varied.__dict__["oracle"] = lambda *args: oracle(*args) + 1e-3
