@@ -97,20 +97,3 @@ def test_a_mutant_has_a_story_and_a_name_of_its_own() -> None:
         mutant(kills="hooks/fires")(MUTANTS["hooks/advertised-and-dead"].apply)
     with pytest.raises(ValueError, match="wants a docstring"):
         mutant(kills="hooks/fires")(lambda boot: None)
-
-
-@pytest.mark.parametrize(("layout", "start"), [("train", 0), ("sample", 21)])
-def test_a_single_wrong_cell_is_noticed_wherever_it_is(boot, layout: str, start: int) -> None:
-    import torch
-
-    check, pair, backbone = REGISTRY["mask/relation"].check, boot.pairs[layout], boot.bridge.original_model.backbone
-    good, draw = backbone.mask, torch.Generator().manual_seed(0)
-    for _ in range(40):
-        query, key = torch.randperm(pair.length, generator=draw)[:2].tolist()
-        cell = (start + query, start + key)
-        backbone.mask = good.clone()
-        backbone.mask[cell] = ~good[cell]
-        found = list(check(pair))
-        says = "does not attend" if good[cell] else "attends"
-        assert {finding.at for finding in found} == {f"blocks.{layer}" for layer in range(boot.layers)}
-        assert {finding.got for finding in found} == {f"1 wrong cells, first: query {query} {says} to key {key}"}
