@@ -20,6 +20,29 @@ def on_bridge(boot: Boot, defect: Callable[[Any], None]) -> None:
     boot.amend = defect
 
 
+def on_this_model(boot: Boot, defect: Callable[[Any], None]) -> None:
+    """The same, for bridges of this very checkpoint: those of the same code under another config stay good."""
+
+    def boot_again(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        bridge = inner(*args, **kwargs)
+        defect(bridge)
+        return bridge
+
+    around(boot, "boot_again", boot_again)
+
+
+def on_boots_by_path(boot: Boot, defect: Callable[[Any], None]) -> None:
+    """Put a defect into the bridges that are booted from this very checkpoint, not around a model or from a copy."""
+
+    def boot_again(inner: Callable[..., Any], hf_model: Any = None, **kwargs: Any) -> Any:
+        bridge = inner(hf_model, **kwargs)
+        if hf_model is None and not kwargs:
+            defect(bridge)
+        return bridge
+
+    around(boot, "boot_again", boot_again)
+
+
 def around(owner: Any, method: str, defect: Callable[..., Any]) -> None:
     """Let `defect(inner, *args, **kwargs)` answer for a method of this one object."""
     # Components of a bridge hand plain assignments on to the module they wrap.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ...finding import Finding
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @requirement("loading/parameters", level=MUST)
 def parameters(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
-    """Every tensor of the checkpoint MUST be in the booted model, bit for bit, and nothing else may be.
+    """Every tensor of the checkpoint MUST be in the booted model, bit for bit, once, and nothing else may be.
 
-    A tensor that is left at its initial value, or loaded twice, changes the model under the researcher.
+    A tensor that is left at its initial value, or loaded twice, changes the model under the researcher; two in one
+    memory are edited together.
     """
     from ... import memory
 
@@ -33,6 +34,9 @@ def parameters(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
             yield Finding("not-bit-equal", name, got="other values than the file", want="the checkpoint's")
     for name in sorted(loaded.keys() - boot.params.keys()):
         yield Finding("left-over", name, got="a tensor the checkpoint does not have", want="none")
+    # Weights that the model itself ties may stand in the file twice.
+    for name, other in sorted(_tied(loaded, boot).items() - _tied(dict(boot.reference.state_dict()), boot).items()):
+        yield Finding("shared", name, got=f"the memory of {other}", want="its own, as in the file")
 
 
 @requirement("loading/live-parameters", level=MUST)
@@ -71,18 +75,29 @@ def eval_mode(pair: Pair) -> Iterator[Finding]:
     yield from exact("logits", pair.call(), pair.plain)
 
 
-def _by_storage_name(boot: Boot) -> dict[str, Tensor]:
-    """Tensors of the booted model under the checkpoint's names, wherever the bridge has put them."""
-    from ... import components, memory
+def _tied(held: Mapping[str, Tensor], boot: Boot) -> dict[str, str]:
+    """Tensors of the checkpoint that lie where another one of it does, each with the first one there."""
+    first: dict[int, str] = {}
+    held = {name: held[name] for name in boot.params if name in held and held[name].numel()}
+    firsts = {name: first.setdefault(tensor.data_ptr(), name) for name, tensor in held.items() if not tensor.is_meta}
+    return {name: other for name, other in firsts.items() if name != other}
 
-    found = {
-        components.own_name(name): tensor
-        for name, tensor in memory.parameters_and_buffers(boot.bridge.original_model).items()
-    }
-    transient = dict(boot.reference.named_buffers()).keys() - boot.reference.state_dict().keys()
+
+def _by_storage_name(boot: Boot) -> dict[str, Tensor]:
+    """Tensors of the booted model under the checkpoint's names, wherever the bridge has put them.
+
+    Buffers that no file holds are left out.
+    """
+    from ... import components, memory
+    from .tables import unsaved
+
+    model = boot.bridge.original_model
+    found = {components.own_name(name): tensor for name, tensor in memory.parameters_and_buffers(model).items()}
+    left = {f"{path}.{name}".lstrip(".") for path, module in model.named_modules() for name in unsaved(module)}
+    unfilled = {components.own_name(name) for name in left}
     storages = {found[name].data_ptr() for name in found if name in boot.params}
     return {
         name: tensor
         for name, tensor in found.items()
-        if name in boot.params or (name not in transient and tensor.data_ptr() not in storages)
+        if name in boot.params or (name not in unfilled and tensor.data_ptr() not in storages)
     }

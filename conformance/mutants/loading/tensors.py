@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_bridge
+from ..surgery import around, component, on_boots_by_path, on_bridge
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -35,12 +35,33 @@ def one_tensor_more(boot: Boot) -> None:
     on_bridge(boot, defect)
 
 
+@mutant(kills="loading/parameters")
+def tied_as_they_are_equal(boot: Boot) -> None:
+    """Two norms that are equal in the file share one memory in the model: an edit of one is an edit of both."""
+    from ... import components
+
+    norms: dict[tuple[int, ...], list[str]] = {}
+    for name, tensor in boot.params.items():
+        norms.setdefault(tuple(tensor.shape), []).append(name)
+    one, other = next(names for shape, names in norms.items() if len(shape) == 1 and len(names) > 1)[:2]
+    boot.params[other] = boot.params[one].clone()
+
+    def boot_again(inner: Callable[..., Any], hf_model: Any = None, **kwargs: Any) -> Any:
+        bridge = inner(hf_model, **kwargs)
+        held = components.parameters(bridge.original_model)
+        if hf_model is None:
+            held[other].data = held[one].data
+        return bridge
+
+    around(boot, "boot_again", boot_again)
+
+
 @mutant(kills="loading/live-parameters")
 def silent_output_layer(boot: Boot) -> None:
     """The checkpoint's output layer is zero, as it is initialised: all logits agree, whatever went before."""
     name, path = list(boot.spec.points.items())[-1]
     boot.params[f"{path}.weight"] = boot.params[f"{path}.weight"] * 0
-    on_bridge(boot, lambda bridge: component(bridge, name).original_component.weight.data.zero_())
+    on_boots_by_path(boot, lambda bridge: component(bridge, name).original_component.weight.data.zero_())
 
 
 @mutant(kills="loading/eval-mode")
