@@ -46,7 +46,7 @@ class Drawing:
         return "\n".join([*([shown.place] if shown is not self else []), *lines])
 
     def svg(self, title: str) -> str:
-        """The same as an image of its own, for light and dark pages; a run of equal cells in a row is one `rect`."""
+        """The same as an image of its own, for light and dark pages; what stands on the ground is one `rect` a run."""
         shown = self.window(MOST_CELLS)
         high, wide = shown.want.shape
         step = wide * CELL + GAP
@@ -63,6 +63,7 @@ class Drawing:
             left = MARGIN + number * step
             parts.append(f'<text x="{left}" y="{HEAD - 8}">{name}</text>')
             parts.append(f'<g class="{name}" transform="translate({left} {HEAD})">')
+            parts.append(f'<rect class="off" width="{wide * CELL}" height="{high * CELL}"/>')
             parts += shown._runs(relation)
             parts.append("</g>")
         return "".join([*parts, "</svg>"])
@@ -92,7 +93,8 @@ class Drawing:
             for kind, run in groupby(row):
                 wide = len(list(run))
                 at = f'x="{start * CELL}" y="{number * CELL}" width="{wide * CELL}" height="{CELL}"'
-                yield f'<rect class="{kind}" {at}/>'
+                if kind != "off":
+                    yield f'<rect class="{kind}" {at}/>'
                 start += wide
 
 
