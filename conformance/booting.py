@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ def boot(
     folder: str | Path,
     adapter: str | type | None = None,
     *,
-    trust_remote_code: bool = False,
+    trust_remote_code: bool | None = None,
     overrides: Mapping[str, object] | None = None,
     hf_model: Any | None = None,
     dtype: torch.dtype = torch.float32,
@@ -27,13 +28,16 @@ def boot(
     Without `adapter`, TransformerLens selects its own by architecture. With one (a class, or
     "module:Class") the public `TransformerBridge` is built around it and TransformerLens's mapping of
     architectures is neither read nor written. With `hf_model`, a model that is built already is taken
-    instead of one loaded from the folder.
+    instead of one loaded from the folder. Code of the folder runs only with `trust_remote_code`; None leaves the flag
+    out, as a user does who forgets it.
     """
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
 
-    # With the flag set TransformerLens need not load the tokenizer again, which would ask for consent.
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, add_bos_token=True)
+    # Loaded here, with the flag set, as TransformerLens would look for it on the hub. transformers asks on the
+    # terminal where the flag is None.
+    trusted = bool(trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted, add_bos_token=True)
     if adapter is None:
         return TransformerBridge.boot_transformers(
             str(folder),
@@ -41,11 +45,11 @@ def boot(
             device="cpu",
             dtype=dtype,
             tokenizer=tokenizer,
-            trust_remote_code=trust_remote_code,
             hf_model=hf_model,
+            **({} if trust_remote_code is None else {"trust_remote_code": trust_remote_code}),
         )
     chosen = _adapter_class(adapter)
-    return _boot_with(chosen, str(folder), tokenizer, trust_remote_code, dict(overrides or {}), hf_model, dtype)
+    return _boot_with(chosen, str(folder), tokenizer, trusted, dict(overrides or {}), hf_model, dtype)
 
 
 def _adapter_class(adapter: str | type) -> type:
@@ -71,8 +75,12 @@ def _boot_with(
     from transformer_lens.model_bridge.sources import _bridge_builder, _hf_format
     from transformer_lens.model_bridge.sources.transformers.helpers import get_hf_model_class_for_architecture
     from transformer_lens.model_bridge.sources.transformers_driver import TransformersDriver
+    from transformer_lens.utilities.attn_implementation import force_eager_attention
 
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if hf_model is None:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    else:
+        config = copy.deepcopy(hf_model.config)
     config.__dict__.update(overrides)
     config.pad_token_id = getattr(config, "pad_token_id", None)
     architecture = _hf_format.determine_architecture_from_hf_config(config)
@@ -89,7 +97,10 @@ def _boot_with(
     }
     adapter.prepare_loading(folder, loading)
     model = hf_model
-    if model is None:
+    if model is not None:
+        if getattr(adapter.cfg, "attn_implementation", None) is None:
+            force_eager_attention(model)
+    else:
         model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
     adapter.prepare_model(model)
     tokenizer = _bridge_builder.configure_tokenizer(tokenizer, adapter.cfg)

@@ -32,6 +32,8 @@ class Boot:
     casts: dict[torch.dtype, dict[str, Tensor]] = field(default_factory=dict, repr=False)
     amend: Callable[[Any], None] | None = None
     """Called with every booted bridge before anyone looks at it: where a mutant puts its defect back."""
+    amend_elsewhere: str | None = None
+    """The same for boots in other processes, as "module:function"."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -67,19 +69,24 @@ class Boot:
         return self.boot_again()
 
     def boot_again(
-        self, hf_model: torch.nn.Module | None = None, dtype: torch.dtype = torch.float32, folder: Path | None = None
+        self,
+        hf_model: torch.nn.Module | None = None,
+        dtype: torch.dtype = torch.float32,
+        folder: Path | None = None,
+        consent: Mapping[str, bool] | None = None,
     ) -> Any:
         """A further boot of the subject, for checks whose sentence asks for one.
 
-        From its folder or a copy of it, or around a model.
+        From its folder or a copy of it, or around a model; `consent` is the flag as a user gives it, or leaves it out.
         """
+        flags: Mapping[str, bool] = {"trust_remote_code": self.trusted} if consent is None else consent
         bridge = boot(
             folder or self.folder,
             self.spec.adapter,
-            trust_remote_code=self.trusted,
             overrides=self.spec.overrides,
             hf_model=hf_model,
             dtype=dtype,
+            **flags,
         )
         if self.amend is not None:
             self.amend(bridge)

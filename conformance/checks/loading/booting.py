@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -76,25 +78,91 @@ def two_boots(boot: Boot) -> Iterator[Finding]:
 
     Tables that a loader leaves uninitialised hold whatever the memory held; nobody sees it in one boot.
     """
-    from ... import memory
-    from ...compare import exact
-
     try:
         second = boot.boot_again()
     except Exception as error:
         yield _raised(error)
         return
-    ours, theirs = (memory.parameters_and_buffers(bridge.original_model) for bridge in (boot.bridge, second))
-    for name in memory.unequal(ours, theirs):
-        yield Finding("not-bit-equal", name, got="differs between two boots", want="equal")
+    yield from _apart(boot, second, "between two boots")
+
+
+@requirement("loading/around-a-model", level=MUST, needs=("loading/two-boots",))
+def around_a_model(boot: Boot) -> Iterator[Finding]:
+    """A bridge around a model one has built MUST wrap that very model, and equal a boot by path in every bit.
+
+    Who quantises or edits a model before it is wrapped must get the same hooks on the same weights, not on a copy.
+    """
+    from ... import memory
+
+    model = boot.construct()
+    own = {name: memory.address(parameter) for name, parameter in model.named_parameters()}
+    try:
+        bridge = boot.boot_again(model)
+    except Exception as error:
+        yield _raised(error, "boot around a model")
+        return
+    if bridge.original_model is not model:
+        yield Finding("another-model", "original_model", got="an object of its own", want="the model handed in")
+    held = {memory.address(tensor) for tensor in memory.everything(bridge.original_model).values()}
+    for name, address in own.items():
+        if address not in held:
+            yield Finding("copied", name, got="other memory", want="that of the model handed in")
+    yield from _apart(boot, bridge, "between a boot by path and one around a model")
+
+
+@requirement("loading/side-by-side", level=MUST, needs=("loading/two-boots", "parity/logits"))
+def side_by_side(boot: Boot) -> Iterator[Finding]:
+    """Two models of one class and different configs, run in turn, MUST each give the logits that it gives alone.
+
+    Whoever compares two checkpoints has both in one process; a table kept on their class belongs to the last one.
+    """
+    from ...compare import close, exact
+
+    ours = list(boot.pairs.values())
+    alone = {pair.layout.name: pair.call() for pair in ours}
+    other = _neighbour(boot)
+    try:
+        _ = other.bridge
+    except Exception as error:
+        yield _raised(error, "boot of another config")
+        return
+    theirs = list(other.pairs.values())
+    others = {pair.layout.name: pair.call() for pair in theirs}
+    for pair in theirs:
+        want, allowed = pair.reference.logits, pair.allowed("logits")
+        yield from close("logits", pair.plain, want, allowed, case=f"another config, {pair.layout.name}")
+    for one, two in itertools.product(ours, theirs):
+        name, case = one.layout.name, two.layout.name
+        yield from exact("logits", two.call(), others[case], case=f"another config, {case}, in turn")
+        yield from exact("logits", one.call(), alone[name], case=f"{name}, in turn with another config")
+
+
+def _neighbour(boot: Boot) -> Boot:
+    """A first boot of the same code under another config: longer, or deeper where no config fixes the length."""
+    small = boot.small
+    if boot.longer is not small:
+        return dataclasses.replace(boot.longer)
+    return small.resized({boot.spec.sizes["layers"]: small.layers + 1})
+
+
+def _apart(boot: Boot, other: Any, between: str) -> Iterator[Finding]:
+    """Where a further bridge differs from the subject: in logits, and in tensors once both have run every layout."""
+    from ... import memory
+    from ...compare import exact
+
     for pair in boot.pairs.values():
-        yield from exact("logits", pair.guarded(second), pair.plain, case=pair.layout.name)
+        yield from exact("logits", pair.guarded(other), pair.plain, case=pair.layout.name)
+        # What a forward leaves behind, such as a table of this length, is then the same on both sides.
+        pair.call()
+    ours, theirs = (memory.everything(bridge.original_model) for bridge in (boot.bridge, other))
+    for name in memory.unequal(ours, theirs):
+        yield Finding("not-bit-equal", name, got=f"differs {between}", want="equal")
 
 
 def _remote(module: Any) -> bool:
     return not type(module).__module__.startswith(("torch.", "transformers."))
 
 
-def _raised(error: Exception) -> Finding:
+def _raised(error: Exception, at: str = "boot") -> Finding:
     text = " ".join(str(error).split())
-    return Finding("raised", "boot", got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
+    return Finding("raised", at, got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")

@@ -1,3 +1,16 @@
 """loading: boots that are not the checkpoint, not alone, not reproducible, or not honest."""
 
-from . import booting, capabilities, config, inputs, tensors  # noqa: F401
+from . import (  # noqa: F401
+    booting,
+    capabilities,
+    config,
+    consent,
+    dtypes,
+    flags,
+    inputs,
+    processes,
+    registration,
+    rotary,
+    tables,
+    tensors,
+)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_bridge, output
+from ..surgery import around, component, on_boots_by_path, on_bridge, output
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -82,7 +82,10 @@ def uninitialised_reference(boot: Boot) -> None:
     """
     import torch
 
-    boot.reference.register_buffer("table", torch.rand(8), persistent=False)
+    table = torch.rand(8)
+    boot.reference.register_buffer("table", table, persistent=False)
+    # The bridge holds the same by chance, or on purpose.
+    on_bridge(boot, lambda bridge: bridge.original_model.register_buffer("table", table.clone(), persistent=False))
 
 
 @mutant(kills="loading/runs")
@@ -106,25 +109,145 @@ def bans_a_token(boot: Boot) -> None:
 
 @mutant(kills="loading/two-boots")
 def patched_twice(boot: Boot) -> None:
-    """A patch is applied again at every boot and scales the logits once more (TransformerLens PR #1770)."""
+    """A patch is applied again at every load and shifts the logits once more (TransformerLens PR #1770 scaled them)."""
     boots: list[Any] = []
 
     def defect(bridge: Any) -> None:
-        scale = 1.01 ** len(boots)
+        shift = len(boots) / 100
         boots.append(bridge)
-        output(bridge, lambda logits: scale * logits)
+        output(bridge, lambda logits: logits + shift)
 
-    on_bridge(boot, defect)
+    on_boots_by_path(boot, defect)
 
 
 @mutant(kills="loading/two-boots")
 def boots_once(boot: Boot) -> None:
-    """The second boot in one process fails on what the first left behind."""
+    """The second boot of a model in one process fails on what the first left behind, and takes that away."""
     boots: list[Any] = []
 
     def defect(bridge: Any) -> None:
-        if boots:
-            raise RuntimeError("this class is patched already")
         boots.append(bridge)
+        if len(boots) == 2:
+            raise RuntimeError("this class is patched already")
+
+    on_boots_by_path(boot, defect)
+
+
+@mutant(kills="loading/two-boots")
+def table_of_another_boot(boot: Boot) -> None:
+    """A table that is a plain attribute holds, from the second boot on, whatever the memory held."""
+    import torch
+
+    boots: list[Any] = []
+
+    def boot_again(inner: Callable[..., Any], hf_model: Any = None, **kwargs: Any) -> Any:
+        bridge = inner(hf_model, **kwargs)
+        loaded = len(boots) if hf_model is None else 0
+        bridge.original_model.scratch = torch.full((8,), float(loaded))
+        boots.append(bridge)
+        return bridge
+
+    # The class builds it, so the reference has it too.
+    boot.reference.scratch = torch.zeros(8)
+    around(boot, "boot_again", boot_again)
+
+
+@mutant(kills="loading/around-a-model")
+def refuses_a_given_model(boot: Boot) -> None:
+    """A model that one has built is refused, because the config is looked for where it was not loaded from."""
+
+    def defect(bridge: Any, model: Any) -> Any:
+        raise OSError("no config.json beside this model")
+
+    _around_a_model(boot, defect)
+
+
+@mutant(kills="loading/around-a-model")
+def wraps_a_copy(boot: Boot) -> None:
+    """The model that was handed in is copied first: the user edits weights that the bridge never sees."""
+
+    def defect(bridge: Any, model: Any) -> Any:
+        return boot.boot_again()
+
+    _around_a_model(boot, defect)
+
+
+@mutant(kills="loading/around-a-model")
+def copies_a_parameter(boot: Boot) -> None:
+    """One parameter of the model that was handed in is replaced by a copy, as a conversion of weights leaves it."""
+    from torch import nn
+
+    def defect(bridge: Any, model: Any) -> Any:
+        *_, (owner, name) = ((m, n) for m in model.modules() for n, _ in m.named_parameters(recurse=False))
+        setattr(owner, name, nn.Parameter(getattr(owner, name).detach().clone()))
+        return bridge
+
+    _around_a_model(boot, defect)
+
+
+@mutant(kills="loading/around-a-model")
+def prepared_only_when_loaded(boot: Boot) -> None:
+    """A table is mended only in a model that the boot loads itself (TransformerLens left such models their kernels)."""
+    mask = next(layout.mask for layout in boot.spec.layouts if layout.mask is not None)
+    owner, _, name = mask.path.rpartition(".")
+
+    def defect(bridge: Any, model: Any) -> Any:
+        held = getattr(model.get_submodule(owner), name)
+        setattr(model.get_submodule(owner), name, held | True)
+        return bridge
+
+    _around_a_model(boot, defect)
+
+
+@mutant(kills="loading/side-by-side")
+def table_of_the_last(boot: Boot) -> None:
+    """A table is kept on the class and renewed after a forward: the next model reads that of a longer one."""
+    kept = [0]
+
+    def defect(bridge: Any) -> None:
+        def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
+            before, kept[0] = kept[0], tokens.shape[-1]
+            logits = inner(tokens, **kwargs)
+            return logits * 1.01 if before > longest else logits
+
+        around(bridge, "forward", forward)
+
+    longest = max(layout.length(boot.sizes) for layout in boot.spec.layouts)
+    on_bridge(boot, defect)
+
+
+@mutant(kills="loading/side-by-side")
+def table_of_the_first(boot: Boot) -> None:
+    """A table is kept on the class as long as the first model needs it; a longer one reads its last entry again."""
+    longest = max(layout.length(boot.sizes) for layout in boot.spec.layouts)
+
+    def defect(bridge: Any) -> None:
+        def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
+            logits = inner(tokens, **kwargs)
+            return logits * 1.01 if tokens.shape[-1] > longest else logits
+
+        around(bridge, "forward", forward)
 
     on_bridge(boot, defect)
+
+
+@mutant(kills="loading/side-by-side")
+def boots_one_config(boot: Boot) -> None:
+    """A second config of one class cannot be booted: what was registered for the first is in its way."""
+    size = "n" if "n" in boot.sizes else "layers"
+
+    def defect(bridge: Any) -> None:
+        if getattr(bridge.original_model.config, boot.spec.sizes[size]) > boot.sizes[size]:
+            raise ValueError("this class is registered with another config")
+
+    on_bridge(boot, defect)
+
+
+def _around_a_model(boot: Boot, defect: Callable[[Any, Any], Any]) -> None:
+    """Let `defect(bridge, model)` answer for a boot around a model."""
+
+    def boot_again(inner: Callable[..., Any], hf_model: Any = None, **kwargs: Any) -> Any:
+        bridge = inner(hf_model, **kwargs)
+        return bridge if hf_model is None else defect(bridge, hf_model)
+
+    around(boot, "boot_again", boot_again)
