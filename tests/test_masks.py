@@ -156,7 +156,10 @@ def test_of_a_long_stream_64_positions_are_tried_on_both_sides_of_borders() -> N
         borders = [place for place in half if place % 4 == 0 and {place - 1, place} <= {*tried}]
         assert len(borders) >= 7
         assert sum(place in half for place in tried) >= 25
-    assert positions(resized().pairs["train"]) == [*range(42)]
+    assert len(positions(boot.pairs["train"], share=2)) == MOST_POSITIONS // 2
+    assert {0, 255, 256, 511} <= {*positions(boot.pairs["train"], share=2)}
+    assert positions(resized().pairs["train"]) == [*range(42)] == positions(resized().pairs["train"], share=2)
+    assert len(positions(resized(model_length=1024).pairs["train"])) == MOST_POSITIONS // 2
 
 
 @pytest.mark.parametrize("id", ["mask/relation", "mask/closure", "mask/gradient"])

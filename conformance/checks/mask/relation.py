@@ -94,7 +94,8 @@ def gradient(pair: Pair) -> Iterator[Finding]:
     """
     from ...influence import positions, reached_in_layers, reached_overall
 
-    queries = positions(pair)
+    # A row of the relation costs a backward, too.
+    queries = positions(pair, share=2)
     for seen in reached_in_layers(pair, queries):
         yield from seen_as(pair.relation, seen)
     for seen in reached_overall(pair, queries):
