@@ -62,7 +62,7 @@ def encodings(pair: Pair) -> Iterator[Finding]:
             yield from cell(pair, encoding, content)
 
 
-@requirement("mask/fully-masked", level=MUST)
+@requirement("mask/fully-masked", level=MUST, needs=("mask/encodings",))
 def fully_masked(pair: Pair) -> Iterator[Finding]:
     """A token that an `attention_mask` lets attend to nothing MUST leave logits and gradients finite, or be refused by
     a typed error that names the mask.
@@ -207,33 +207,34 @@ def _closed(pair: Pair, keep: Tensor) -> Tensor | None:
 
 
 def _emptied(pair: Pair, encoding: str, mask: Tensor) -> Iterator[Finding]:
-    """Whether logits and gradients are finite under one mask; one that is dropped is another requirement's."""
+    """Whether logits and gradients are finite under one mask.
+
+    One that is dropped, or refused whatever it says, is another requirement's; under it nothing is proven here.
+    """
     import torch
 
     from ...components import parameters
     from ...objective import objective
     from ...pair import SubjectRaised
 
-    at = f"attention_mask: {encoding}"
     try:
         got = pair.call(grad=True, attention_mask=mask)
     except SubjectRaised as error:
-        # An encoding that is not taken at all is another requirement's too.
         if not list(cell(pair, encoding, NOTHING)):
-            yield from _unless_refused(error, at, "who attends to nothing")
+            yield from _unless_refused(error, "attention_mask", encoding)
         return
     if got.shape != pair.plain.shape or got.equal(pair.plain):
         return
     if not got.isfinite().all():
-        yield Finding("not-finite", at, got="inf or nan in the logits", want="finite numbers")
+        yield Finding("not-finite", "logits", got="inf or nan", want="finite numbers", case=encoding)
         return
-    named = {name: value for name, value in parameters(pair.boot.bridge.original_model).items() if value.requires_grad}
     if got.requires_grad:
-        gradients = torch.autograd.grad(objective(pair, got), list(named.values()), allow_unused=True)
-        pairs = zip(named, gradients, strict=True)
-        wrong = [name for name, gradient in pairs if gradient is not None and not gradient.isfinite().all()]
+        leaves = [value for value in parameters(pair.boot.bridge.original_model).values() if value.requires_grad]
+        gradients = torch.autograd.grad(objective(pair, got), leaves, allow_unused=True)
+        wrong = sum(not gradient.isfinite().all() for gradient in gradients if gradient is not None)
         if wrong:
-            yield Finding("not-finite", at, got=f"inf or nan in {len(wrong)} gradients", want="finite numbers")
+            many = f"inf or nan in those of {wrong} parameters"
+            yield Finding("not-finite", "gradients", got=many, want="finite numbers", case=encoding)
 
 
 def _unless_refused(error: Exception, at: str, case: str) -> Iterator[Finding]:
