@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 Parameterisation = Callable[[Tensor, Tensor, int], Tensor]
-"""`parameterisation(logits, tokens, mask)`: log-probabilities of the clean token at every position of a canvas."""
+"""`parameterisation(logits, tokens, mask)`: log-probabilities of what is clean at every position of a canvas."""
 
 
 def subs(logits: Tensor, tokens: Tensor, mask: int) -> Tensor:
     """Log-probabilities `... pos d_vocab`: no mass on the mask id, and what is revealed stays (2406.07524, "SUBS").
 
-    The released code adds -10⁶ to a logit where this has -inf, which in fp64 is the same.
+    The released code adds -10⁶ to a logit where this has -inf, which in fp64 is the same once exponentiated.
     """
     guessed = logits.double().index_fill(-1, torch.tensor(mask), -torch.inf).log_softmax(-1)
     certain = torch.full_like(guessed, -torch.inf).scatter(-1, tokens[..., None], 0.0)
@@ -35,7 +35,7 @@ PARAMETERISATIONS: Mapping[str, Parameterisation] = {"subs": subs}
 def stratified(start: float, count: int) -> Tensor:
     """Noise levels t in (0, 1], one for each block, one in every `1/count`: far less variance than independent ones.
 
-    The released code's antithetic sampling (2503.09573); `start` in (0, 1] is its only draw.
+    As the low-discrepancy sampler of 2406.07524, with one draw for all, `start` in (0, 1].
     """
     return (torch.arange(count, dtype=torch.float64) + start) / count
 
