@@ -69,7 +69,7 @@ class Seen:
 class Leg:
     """A part of the way through the model, by the hooks on the stream where it starts and ends.
 
-    `added` shows what attention adds to the stream in between, where the spec names a hook for that.
+    `added` shows what attention adds to the stream in between, where the spec names a hook for that, in one piece.
     """
 
     at: str
@@ -173,16 +173,18 @@ class _Perturbation:
     even: bool = False
     moved: dict[str, Tensor] = field(default_factory=dict)
     own: dict[str, Tensor] = field(default_factory=dict)
+    shape: torch.Size = field(default_factory=torch.Size)
 
     def hook(self, tensor: Tensor, hook: Any) -> Tensor | None:
         """At every hook of every leg."""
         rows, edited = torch.arange(len(self.chosen)), None
         for number, leg in enumerate(self.legs):
-            if hook.name == leg.added:
+            if hook.name == leg.added and tensor.shape == self.shape:
                 self.own[leg.at] = _moved(tensor)[rows, self.chosen]
             if hook.name == leg.after:
                 self.moved[leg.at] = _moved(tensor)
             if hook.name == leg.before:
+                self.shape = tensor.shape
                 edited = (tensor[-1:, :1].expand_as(tensor) if self.even else tensor).clone()
                 draw = torch.Generator().manual_seed(number)
                 edited[rows, self.chosen] += 4 * tensor.std() * torch.randn(len(rows), tensor.shape[-1], generator=draw)
@@ -204,7 +206,7 @@ class _Differentiation:
         """At every hook of every leg; a leg's graph is let go where it ends, unless it is the only one."""
         rows, changed = torch.arange(len(self.chosen)), None
         for leg in self.legs:
-            if hook.name == leg.added:
+            if hook.name == leg.added and tensor.shape == self.starts[leg.at].shape:
                 self.own[leg.at] = _shares(tensor, self.starts[leg.at], rows, self.chosen)[rows, self.chosen]
             if hook.name == leg.after:
                 self.shares[leg.at] = _shares(tensor, self.starts[leg.at], rows, self.chosen)
@@ -263,10 +265,10 @@ def _moved(tensor: Tensor) -> Tensor:
 
 def _seen(pair: Pair, leg: Leg, keys: list[int], parts: Sequence[_Perturbation], judge: Pair) -> Seen:
     got = (_joined(pair, leg, [part.moved for part in parts]) > SIGNIFICANT * judge.allowed(leg.after)).T
-    own = all(leg.at in part.own for part in parts) and leg.added is not None
-    if own and leg.added is not None:
-        themselves = torch.cat([part.own[leg.at] for part in parts]) > SIGNIFICANT * judge.allowed(leg.added)
-        got[keys, torch.arange(len(keys))] = themselves
+    own = all(leg.at in part.own for part in parts)
+    if own:
+        budget = SIGNIFICANT * judge.allowed(str(leg.added))
+        got[keys, torch.arange(len(keys))] = torch.cat([part.own[leg.at] for part in parts]) > budget
     return Seen(leg.at, got, list(range(pair.length)), keys, own)
 
 

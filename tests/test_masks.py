@@ -244,3 +244,17 @@ def test_a_model_without_halves_or_limits_has_none_to_judge(boot: Any) -> None:
     assert list(REGISTRY["mask/consistency"].check(plain)) == []
     assert list(REGISTRY["mask/limits"].check(plain)) == []
     assert not plain.forwards
+
+
+def test_where_attention_shows_in_parts_or_not_at_all_the_residual_connection_hides_a_position_from_itself(
+    boot: Any,
+) -> None:
+    from conformance.influence import moved_in_layers, reached_in_layers
+
+    parts = replace(SPEC.branches[0], raw="blocks.{layer}.attn.qkv.hook_out")
+    for branches in ((parts, *SPEC.branches[1:]), ()):
+        pair = replace(boot, spec=replace(SPEC, branches=branches)).pairs["train"]
+        pair.boot.bridge.original_model.backbone.mask.fill_diagonal_(False)
+        for seen in (*moved_in_layers(pair, [0, 41]), *reached_in_layers(pair, [0, 41])):
+            assert not seen.own
+            assert seen.got.equal(seen.wanted(pair.relation))

@@ -37,16 +37,16 @@ def held(pair: Pair, case: str = "") -> Iterator[Finding]:
     where, sizes = pair.layout.mask, pair.boot.sizes
     if where is None:
         return
-    held: Any = pair.boot.bridge.original_model
+    mask: Any = pair.boot.bridge.original_model
     for step in where.path.split("."):
-        held = getattr(held, step, None)
-    if not isinstance(held, torch.Tensor) or held.is_meta or held.dtype is not torch.bool:
-        got = str(getattr(held, "dtype", type(held).__name__))
+        mask = getattr(mask, step, None)
+    if not isinstance(mask, torch.Tensor) or mask.is_meta or mask.dtype is not torch.bool:
+        got = str(getattr(mask, "dtype", type(mask).__name__))
         yield Finding("no-mask", where.path, got=got, want="a bool tensor with values", case=case)
         return
     start, longest = Size(where.start).of(sizes), stretched(pair, longest_of(pair))
     window = slice(start, start + longest.length)
-    yield from equal(where.path, held[window, window], longest.relation, case=case)
+    yield from equal(where.path, mask[window, window], longest.relation, case=case)
 
 
 def longest_of(pair: Pair) -> int:
