@@ -36,7 +36,7 @@ def natives(model: Any, reference: Any) -> Iterator[tuple[str, Any, Any]]:
     for path, same in reference.named_modules():
         found = unwrapped(at(model, path) if path else model)
         if found is not None:
-            yield path, found, same
+            yield path, found, unwrapped(same)
 
 
 def own_name(name: str) -> str:

@@ -108,8 +108,8 @@ def torchscript() -> dict[str, str]:
 def dynamo() -> dict[str, str]:
     """The settings of torch.compile, where something has loaded it."""
     loaded = sys.modules.get("torch._dynamo.config")
-    entries = getattr(loaded, "_config", {})
-    return {name: describe(entry.user_override) for name, entry in entries.items() if hasattr(entry, "user_override")}
+    settings: dict[str, object] = loaded.get_config_copy() if loaded else {}
+    return {name: describe(value) for name, value in settings.items()}
 
 
 def random_states() -> dict[str, str]:
@@ -179,5 +179,11 @@ def _filter(entry: tuple[object, ...]) -> str:
 
 
 def state() -> dict[str, Value]:
-    """What every probe reads now."""
-    return {name: read() for name, read in PROBES.items()}
+    """What every probe reads now; that one fails is what it reads."""
+    found: dict[str, Value] = {}
+    for name, read in PROBES.items():
+        try:
+            found[name] = read()
+        except Exception as error:
+            found[name] = f"raises {type(error).__name__}"
+    return found

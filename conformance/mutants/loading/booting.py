@@ -31,7 +31,7 @@ def judged_by_itself(boot: Boot) -> None:
     """The reference is the model that the bridge wraps, so that every comparison holds by construction."""
 
     def defect(bridge: Any) -> None:
-        boot.__dict__["reference"] = bridge.original_model
+        boot.__dict__.setdefault("reference", bridge.original_model)
 
     on_bridge(boot, defect)
 
