@@ -61,20 +61,26 @@ def rotary(pair: Pair) -> Iterator[Finding]:
     Tables are built by code and cached by length, so that nothing in a file gives a wrong one away; the logits of a
     model without positions look like logits.
     """
-    from ...compare import distance
+    from ...compare import distance, within
 
     turns, wrong = pair.boot.spec.rotary, pair.mismatches()
     if turns is None or pair.boot.oracle is None or not wrong:
         return
-    at = wrong[0]
+    order, _ = _heard(pair, turns)
+    rotations = [place for place, name in enumerate(order) if pattern_of(name) in turns.after]
+    at = next((name for name in wrong if name in order[rotations[0] :]), "") if rotations else ""
+    if not at:
+        return
     got, want, allowed = pair.observed.joined(at), pair.want(at), pair.allowed(at)
-    shown = _shown_since(pair, turns, at)
-    if want is None or shown is None or got.shape != want.shape:
+    if want is None or got.shape != want.shape:
         return
     heard = ((turn, _heard(pair, turns, at, turn)[-1]) for turn in TURNS)
-    like = next((turn.like for turn, tensor in heard if distance(got, tensor) <= 2 * allowed), None)
+    like = next((turn.like for turn, tensor in heard if within(distance(got, tensor), allowed)), None)
     # Where nothing fits it may be something else that is wrong, unless rotation is all that is left.
-    if like is None and (shown or not _holds_the_relation(pair)):
+    here = order.index(at)
+    since = order[max(place for place in rotations if place <= here) + 1 : here]
+    shown = any(pair.canonical(name) in pair.observed.taps for name in since)
+    if like is None and (at != wrong[0] or shown or not _holds_the_relation(pair)):
         return
     said = f"as if {like}" if like else "other attention, by angles that are none of those tried"
     turned = f"rotation with base {turns.base:,.0f} at the positions of {pair.layout.name}"
@@ -85,10 +91,10 @@ class _Reached(Exception):
     """The oracle has come to the tap that is asked for."""
 
 
-def _heard(pair: Pair, turns: Rotary, at: str, turn: Turn | None = None) -> tuple[list[str], Tensor]:
+def _heard(pair: Pair, turns: Rotary, at: str = "", turn: Turn | None = None) -> tuple[list[str], Tensor]:
     """Names of the oracle's taps up to `at`, and the tensor there, where queries and keys are turned in another way.
 
-    Without a tap of that name the tensor is empty.
+    Without a name the taps are all there are, and the tensor is empty.
     """
     import torch
 
@@ -106,7 +112,8 @@ def _heard(pair: Pair, turns: Rotary, at: str, turn: Turn | None = None) -> tupl
     def tap(name: str, tensor: Tensor) -> Tensor:
         nonlocal reached
         order.append(name)
-        before[name] = tensor
+        if pattern_of(name) in turns.before:
+            before[name] = tensor
         if turn is not None and name in named:
             source, kind = named[name]
             tensor = _turned(pair, turns, turn, before[source]) if turn.parts[kind] else before[source]
@@ -136,15 +143,6 @@ def _turned(pair: Pair, turns: Rotary, turn: Turn, x: Tensor) -> Tensor:
     pairs = (left * cos - right * sin, right * cos + left * sin)
     turned = torch.stack(pairs, dim=-1).flatten(-2) if turn.adjacent else torch.cat(pairs, dim=-1)
     return torch.cat((turned, rest), dim=-1)
-
-
-def _shown_since(pair: Pair, turns: Rotary, at: str) -> list[str] | None:
-    """What the bridge shows between the last rotation before a tap and this tap; None where there is no rotation."""
-    order, tensor = _heard(pair, turns, at)
-    rotations = [place for place, name in enumerate(order) if pattern_of(name) in turns.after]
-    if not rotations or not tensor.numel():
-        return None
-    return [name for name in order[rotations[-1] + 1 : -1] if pair.canonical(name) in pair.observed.taps]
 
 
 def _holds_the_relation(pair: Pair) -> bool:
