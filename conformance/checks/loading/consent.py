@@ -58,7 +58,7 @@ def _silent(boot: Boot, at: str, case: str, consent: Mapping[str, bool]) -> Iter
         except Exception as error:
             refusal = error
         if sign.exists():
-            yield Finding("ran", at, got="the checkpoint's code was executed", want="an error before it is", case=case)
+            yield Finding("ran", at, got="the checkpoint's code was executed", want="none of it", case=case)
     if asked:
         yield Finding("asked", at, got="a question on the terminal", want="an error that needs no answer", case=case)
     if model is None and refusal is None:
