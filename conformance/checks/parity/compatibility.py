@@ -55,7 +55,9 @@ def _shown(pair: Pair, bridge: Any) -> Recording:
 
     In compatibility mode a hook point itself goes by an alias.
     """
-    from ...pair import blamed_on_subject
+    from torch import Tensor
+
+    from ...pair import SubjectRaised, blamed_on_subject
     from ...taps import Recording, run_hooked
 
     shown, registry = Recording(), bridge.hook_dict
@@ -66,6 +68,8 @@ def _shown(pair: Pair, bridge: Any) -> Recording:
 
     with blamed_on_subject():
         shown.logits = run_hooked(partial(pair.guarded, bridge), bridge, entries.values(), observe)
+    if not isinstance(shown.logits, Tensor):
+        raise SubjectRaised(f"the forward returned {type(shown.logits).__name__}, no tensor")
     return shown
 
 
