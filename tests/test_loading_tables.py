@@ -279,24 +279,14 @@ def test_a_shipped_adapter_stands_in_every_table(boot: Any, table: str) -> None:
     assert [(f.code, f.at) for f in findings(boot, "loading/registration")] == [("missing", table)]
 
 
-@pytest.fixture
-def given(boot: Any) -> Any:
-    """The same with an adapter that the spec names."""
-    from transformer_lens.model_bridge.supported_architectures.bd3lm import BD3LMArchitectureAdapter
-
-    class Mine(BD3LMArchitectureAdapter):
-        pass
-
-    boot.spec = replace(SPEC, adapter=Mine)
-    return boot
-
-
-def test_an_adapter_of_a_spec_stands_in_none(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_of_a_spec_stands_in_none(boot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory as Factory
 
-    _ = given.bridge
-    assert not findings(given, "loading/registration")
-    monkeypatch.setitem(Factory._adapters, "BD3LM", given.spec.adapter)
-    del given.__dict__["registered"]
-    (found,) = findings(given, "loading/registration")
+    mine = type("Mine", (Factory._adapters["BD3LM"],), {})
+    boot.spec = replace(SPEC, adapter=mine)
+    _ = boot.bridge
+    assert not findings(boot, "loading/registration")
+    monkeypatch.setitem(Factory._adapters, "BD3LM", mine)
+    del boot.__dict__["registered"]
+    (found,) = findings(boot, "loading/registration")
     assert (found.code, found.at, found.got) == ("changed", "SUPPORTED_ARCHITECTURES", "other entries for BD3LM")
