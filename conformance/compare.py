@@ -23,6 +23,10 @@ class Allowed(float):
         made.budget = budget
         return made
 
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+        """What a copy is made from."""
+        return float(self), self.budget
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

@@ -119,9 +119,7 @@ class Pair:
         with blamed_on_subject(), torch.set_grad_enabled(grad):
             return run(arguments.pop("input_ids"), **arguments, **extra)
 
-    def reference_logits(
-        self, inputs: Mapping[str, Any] | None = None, model: torch.nn.Module | None = None
-    ) -> Tensor:
+    def reference_logits(self, inputs: Mapping[str, Any] | None = None, model: torch.nn.Module | None = None) -> Tensor:
         """Logits of the reference, or of another model of its class."""
         self.boot.forwards["reference"] += 1
         with torch.no_grad():

@@ -45,7 +45,7 @@ def processing_flags(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
                 yield Finding("raised", flag, got=type(error.__cause__).__name__, want="logits", case=pair.layout.name)
                 continue
             got, want = (each.log_softmax(dim=-1) for each in (logits, pair.plain))
-            yield from close(flag, got, want, 2 * pair.allowed("logits"), case=pair.layout.name)
+            yield from close(flag, got, want, pair.allowed("logits", PATHS), case=pair.layout.name)
         bridge.enable_compatibility_mode(**asked)
         for layout, logits in once.items():
             yield from exact(flag, small.pairs[layout].guarded(bridge), logits, case=f"{layout}, set twice")
