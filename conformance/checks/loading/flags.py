@@ -23,7 +23,7 @@ def processing_flags(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     Folding a norm is exact only where nothing stands between norm and weights, and centring only where nothing stands
     between weights and stream; conditioning does, and the model that is analysed is another one.
     """
-    from ...compare import close, exact
+    from ...compare import PATHS, close, exact
     from ...pair import SubjectRaised
 
     small = boot.small
