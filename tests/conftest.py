@@ -22,6 +22,8 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch, offline():
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # Runs in this process are not workers of a run that is shared out, though this process may be one.
+        patch.delenv("PYTEST_XDIST_WORKER", raising=False)
         import torch
 
         from conformance import checkpoint, judge, mutants, snapshots, timing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
 
 import pytest
 
@@ -61,17 +60,23 @@ def test_pairs_alternate_their_order_and_share_the_warm_up() -> None:
     assert pairs[:4] == ["sr", "rs", "sr", "rs"]
 
 
-def test_by_way_of_pytest_benchmark_the_pairs_are_the_same_and_both_sides_are_kept(benchmark: Any) -> None:
-    from conformance.timing import STAGES, WARM_UP, paired_ratio, recorded
+BENCHMARK = """
+from conformance.timing import STAGES, WARM_UP, paired_ratio, recorded
 
-    if not benchmark.enabled:
-        pytest.skip("pytest-benchmark is off under xdist")
-    calls: list[str] = []
+
+def test_pairs(benchmark):
+    calls = []
     ratio = paired_ratio(lambda: calls.append("s"), lambda: calls.append("r"), 1e9, first=recorded(benchmark))
     assert ratio.pairs == STAGES[0]
     pairs = ["".join(calls[i : i + 2]) for i in range(2 * WARM_UP, 2 * (WARM_UP + STAGES[0]), 2)]
     assert pairs == ["rs", "sr"] * (STAGES[0] // 2) + ["rs"]
     assert len(benchmark.stats.stats.data) == len(benchmark.extra_info["reference_seconds"]) == STAGES[0]
+"""
+
+
+def test_by_way_of_pytest_benchmark_the_pairs_are_the_same_and_both_sides_are_kept(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BENCHMARK)
+    pytester.runpytest_inprocess("-p", "no:xdist").assert_outcomes(passed=1)
 
 
 def test_the_process_is_left_as_it_was() -> None:
