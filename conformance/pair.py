@@ -97,9 +97,9 @@ class Pair:
             drawn[name] = value
         return drawn
 
-    def call(self, inputs: Mapping[str, Any] | None = None, **extra: Any) -> Tensor:
-        """Logits of the subject; SubjectRaised when it does not return a tensor."""
-        logits = self.guarded(self.boot.bridge, inputs, **extra)
+    def call(self, inputs: Mapping[str, Any] | None = None, *, bridge: Any = None, **extra: Any) -> Tensor:
+        """Logits of the subject, or of another boot of it; SubjectRaised when it does not return a tensor."""
+        logits = self.guarded(self.boot.bridge if bridge is None else bridge, inputs, **extra)
         if not isinstance(logits, Tensor):
             raise SubjectRaised(f"the forward returned {type(logits).__name__}, no tensor")
         return logits

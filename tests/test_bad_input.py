@@ -84,7 +84,7 @@ SPECS = {
     ),
     "formula with an unknown size": (
         "axes=('2*m',)",
-        "ValueError: spec 'mine': size '2*m': cannot read 'm'; use whole numbers, + - * // and block, d_cond, *",
+        "ValueError: spec 'mine': size '2*m': cannot read 'm'; use whole numbers, + - * //, max, min and block, *",
     ),
     "formula that is none": (
         "mask_token=Size('2*')",

@@ -151,7 +151,7 @@ def _apart(boot: Boot, other: Any, between: str) -> Iterator[Finding]:
     from ...compare import exact
 
     for pair in boot.pairs.values():
-        yield from exact("logits", pair.guarded(other), pair.plain, case=pair.layout.name)
+        yield from exact("logits", pair.call(bridge=other), pair.plain, case=pair.layout.name)
         # What a forward leaves behind, such as a table of this length, is then the same on both sides.
         pair.call()
     ours, theirs = (memory.everything(bridge.original_model) for bridge in (boot.bridge, other))

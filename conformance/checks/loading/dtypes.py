@@ -61,7 +61,7 @@ def _forward(pair: Pair, bridge: Any, name: str, dtype: torch.dtype, evidence: E
     from ...pair import SubjectRaised
 
     try:
-        logits = pair.guarded(bridge)
+        logits = pair.call(bridge=bridge)
     except SubjectRaised as raised:
         error = raised.__cause__
         evidence.refused |= _names(error, name)
@@ -111,7 +111,7 @@ def _under_autocast(pair: Pair, bridge: Any, dtype: torch.dtype) -> str:
         return ""
     try:
         with torch.autocast("cpu", dtype):
-            pair.guarded(bridge)
+            pair.call(bridge=bridge)
     except SubjectRaised:
         return "; under autocast too"
     return "; it runs under autocast"

@@ -24,11 +24,12 @@ def processing_flags(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     between weights and stream; conditioning does, and the model that is analysed is another one.
     """
     from ...compare import PATHS, close, exact
-    from ...pair import SubjectRaised
+    from ...pair import SubjectRaised, blamed_on_subject
 
     small = boot.small
     for flag in flags(type(boot.bridge)):
-        bridge = small.boot_again()
+        with blamed_on_subject():
+            bridge = small.boot_again()
         asked = {name: name == flag for name in flags(type(bridge))}
         try:
             bridge.enable_compatibility_mode(**asked)
@@ -40,7 +41,9 @@ def processing_flags(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         once = {}
         for pair in small.pairs.values():
             try:
-                once[pair.layout.name] = logits = pair.guarded(bridge)
+                logits = pair.call(bridge=bridge)
+                # A forward that differs the second time anyway is not the flag's doing.
+                once[pair.layout.name] = pair.call(bridge=bridge)
             except SubjectRaised as error:
                 yield Finding("raised", flag, got=type(error.__cause__).__name__, want="logits", case=pair.layout.name)
                 continue
@@ -48,7 +51,7 @@ def processing_flags(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
             yield from close(flag, got, want, pair.allowed("logits", PATHS), case=pair.layout.name)
         bridge.enable_compatibility_mode(**asked)
         for layout, logits in once.items():
-            yield from exact(flag, small.pairs[layout].guarded(bridge), logits, case=f"{layout}, set twice")
+            yield from exact(flag, small.pairs[layout].call(bridge=bridge), logits, case=f"{layout}, set twice")
 
 
 def flags(kind: Any) -> list[str]:

@@ -11,6 +11,8 @@ from ...finding import Finding
 from ...requirement import MUST, requirement
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...pair import Pair
     from ...subject import Boot
 
@@ -25,22 +27,24 @@ def state_dict(boot: Boot) -> Iterator[Finding]:
     import torch
 
     from ...compare import exact
+    from ...pair import blamed_on_subject
 
-    pair = _first(boot.small)
-    bridge: Any = boot.small.boot_again()
+    pair, bridge, before = _another(boot.small)
     kept = {name: tensor.clone() for name, tensor in bridge.state_dict().items()}
     for assign in (False, True):
         case = f"assign={assign}"
         with torch.no_grad():
             for parameter in bridge.original_model.parameters():
                 parameter.mul_(1.5)
-        if pair.guarded(bridge).equal(pair.plain):
+        if pair.call(bridge=bridge).equal(before):
             yield Finding("not-changed", "logits", got="the same", want="others, with other weights", case=case)
-        bridge.load_state_dict({name: tensor.clone() for name, tensor in kept.items()}, assign=assign)
-        yield from exact("logits", pair.guarded(bridge), pair.plain, case=case)
+        with blamed_on_subject():
+            bridge.load_state_dict({name: tensor.clone() for name, tensor in kept.items()}, assign=assign)
+        yield from exact("logits", pair.call(bridge=bridge), before, case=case)
     lost, unknown = next(iter(kept)), "conformance_unknown"
     wrong = {**{name: tensor for name, tensor in kept.items() if name != lost}, unknown: torch.ones(1)}
-    told = bridge.load_state_dict(wrong, strict=False)
+    with blamed_on_subject():
+        told = bridge.load_state_dict(wrong, strict=False)
     for kind, name in (("missing_keys", lost), ("unexpected_keys", unknown)):
         if name not in getattr(told, kind, ()):
             yield Finding("untold", kind, got="not among them", want=name, case="strict=False")
@@ -66,8 +70,7 @@ def there_and_back(boot: Boot) -> Iterator[Finding]:
     from ... import memory
     from ...compare import exact
 
-    pair = _first(boot.small)
-    bridge: Any = boot.small.boot_again()
+    pair, bridge, logits = _another(boot.small)
 
     def held() -> dict[str, object]:
         tensors = memory.parameters_and_buffers(bridge)
@@ -95,11 +98,18 @@ def there_and_back(boot: Boot) -> Iterator[Finding]:
     for what, count in held().items():
         if count != before[what]:
             yield Finding("grown", what, got=_counted(count), want=_counted(before[what]))
-    yield from exact("logits", pair.guarded(bridge), pair.plain)
+    yield from exact("logits", pair.call(bridge=bridge), logits)
 
 
-def _first(boot: Boot) -> Pair:
-    return next(iter(boot.pairs.values()))
+def _another(boot: Boot) -> tuple[Pair, Any, Tensor]:
+    """The pair in one layout, a bridge that may be changed, and what it gives once it has run before."""
+    from ...pair import blamed_on_subject
+
+    pair = next(iter(boot.pairs.values()))
+    with blamed_on_subject():
+        bridge = boot.boot_again()
+    pair.call(bridge=bridge)
+    return pair, bridge, pair.call(bridge=bridge)
 
 
 def _counted(value: object) -> str:

@@ -39,9 +39,9 @@ def kv_cache(boot: Boot) -> Iterator[Finding]:
     with blamed_on_subject():
         # A bridge of its own: a cache that cannot be closed would break every later forward.
         bridge = boot.boot_again()
-    before = pair.guarded(bridge)
+    before = pair.call(bridge=bridge)
     whole = _whole_blocks(pair)
-    recomputed = pair.guarded(bridge, whole.inputs)
+    recomputed = whole.call(bridge=bridge)
     try:
         with blamed_on_subject():
             cache.open(bridge.original_model, len(whole.inputs["input_ids"]))
@@ -49,7 +49,7 @@ def kv_cache(boot: Boot) -> Iterator[Finding]:
     finally:
         with blamed_on_subject():
             cache.close(bridge.original_model)
-    yield from exact("logits", pair.guarded(bridge), before, case="after the cache was closed")
+    yield from exact("logits", pair.call(bridge=bridge), before, case="after the cache was closed")
 
 
 def _undeclared(boot: Boot) -> Iterator[Finding]:
@@ -84,10 +84,10 @@ def _decoded(whole: Pair, bridge: Any, cache: KeyValueCache, recomputed: Tensor)
         here = slice(start, start + block)
         canvas = {**whole.inputs, "input_ids": ids[:, here]}
         earlier = {**canvas, "input_ids": (ids[:, here] + 1) % sizes["d_vocab"]}
-        denoised = whole.guarded(bridge, canvas)
+        denoised = whole.call(canvas, bridge=bridge)
         # A canvas that was denoised and changed since must leave no trace.
-        whole.guarded(bridge, earlier)
-        committed = whole.guarded(bridge, {**canvas, **cache.commit})
+        whole.call(earlier, bridge=bridge)
+        committed = whole.call({**canvas, **cache.commit}, bridge=bridge)
         case = f"block {start // block}"
         yield from close("logits", denoised, wanted[:, here], allowed, case=f"{case}, recomputed by the reference")
         yield from close("logits", denoised, recomputed[:, here], allowed, case=f"{case}, recomputed by the bridge")

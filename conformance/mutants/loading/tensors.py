@@ -48,9 +48,11 @@ def tied_as_they_are_equal(boot: Boot) -> None:
 
     def boot_again(inner: Callable[..., Any], hf_model: Any = None, **kwargs: Any) -> Any:
         bridge = inner(hf_model, **kwargs)
-        held = components.parameters(bridge.original_model)
+        names = {components.own_name(name): name for name, _ in bridge.original_model.named_parameters()}
         if hf_model is None:
-            held[other].data = held[one].data
+            owner, _, leaf = names[other].rpartition(".")
+            kept = bridge.original_model.get_parameter(names[one])
+            setattr(bridge.original_model.get_submodule(owner), leaf, kept)
         return bridge
 
     around(boot, "boot_again", boot_again)

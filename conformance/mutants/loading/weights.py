@@ -49,11 +49,18 @@ def registered_on_the_way(boot: Boot) -> None:
     """Moving the bridge registers the model once more, so that its state dict is doubled (TransformerLens PR #1770)."""
 
     def defect(bridge: Any) -> None:
+        moves: list[bool] = []
+
         def to(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            bridge._modules["moved_model"] = bridge.original_model
+            moves.append(True)
             return inner(*args, **kwargs)
 
+        def state_dict(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            state = inner(*args, **kwargs)
+            return {**state, **{f"original_model.{name}": tensor for name, tensor in state.items() if moves}}
+
         around(bridge, "to", to)
+        around(bridge, "state_dict", state_dict)
 
     on_bridge(boot, defect)
 
