@@ -96,7 +96,7 @@ def _table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _declared(results: Sequence[Mapping[str, Any]], verbose: bool) -> Iterator[str]:
-    """One line per requirement, its places folded; with `-v` every reason."""
+    """Requirements by family; with `-v` every place and reason."""
     places: dict[str, dict[str, str]] = {}
     unproven: set[tuple[str | None, str]] = set()
     for result in results:
@@ -104,11 +104,13 @@ def _declared(results: Sequence[Mapping[str, Any]], verbose: bool) -> Iterator[s
             places.setdefault(result["requirement"], {})[pattern_of(finding["at"])] = finding["because"]
         unproven |= {(result.get("layout"), place) for place in result.get("unproven", [])}
     if places:
-        yield "declared deviations" + ("" if verbose else "; -v gives the reasons")
+        yield "declared deviations" + ("" if verbose else "; -v gives places and reasons")
+    if not verbose:
+        for family in FAMILIES:
+            names = ", ".join(id.partition("/")[2] for id in places if id.startswith(f"{family}/"))
+            yield from _folded(f"  {family:<14}{names}", indent=16) if names else ()
+        places.clear()
     for requirement, where in places.items():
-        if not verbose:
-            yield _cut(f"  {requirement:<26}{', '.join(where)}")
-            continue
         yield f"  {requirement}"
         for place, why in where.items():
             yield from _folded(f"    {place}: {why}", indent=6)
@@ -131,10 +133,6 @@ def _line(finding: Mapping[str, Any]) -> str:
     case = f" ({finding['case']})" if "case" in finding else ""
     size = f" (off by {finding['size']}, allowed {finding.get('allowed', '0')})" if "size" in finding else ""
     return f"{finding['at']}{case}: {finding['code']}: got {finding['got']}, want {finding['want']}{size}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 4].rpartition(',')[0]}, ..."
 
 
 def _folded(text: str, indent: int) -> list[str]:
