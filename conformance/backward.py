@@ -39,7 +39,7 @@ class Backward:
     @cached_property
     def witnesses(self) -> Witnesses:
         """What the gradients should be, at taps and by parameters."""
-        return Witnesses(Recording, self.of_model)
+        return Witnesses(Recording, lambda dtype, _: self.of_model(dtype))
 
     @cached_property
     def told(self) -> Told:

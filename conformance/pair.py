@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .subject import Boot
 
 BATCH, SEED = 2, 20260101
+LONG = 2048
+"""Tokens in a batch of which every tap fits the memory; where two rows are longer, one is drawn."""
+
 OTHER_BATCH, OTHER_SEED = 3, 1
 
 
@@ -65,7 +68,8 @@ class Pair:
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """The layout's arguments by name, drawn from a fixed seed unless others were given."""
-        return self.draw(BATCH, SEED) if self.given is None else dict(self.given)
+        rows = BATCH if BATCH * self.layout.length(self.boot.sizes) <= LONG else 1
+        return self.draw(rows, SEED) if self.given is None else dict(self.given)
 
     def other(self, batch: int, seed: int, length: int | None = None, **arguments: Any) -> Pair:
         """The same pair on another input: of a ragged stream the first `length` tokens, some arguments replaced."""
@@ -191,12 +195,16 @@ class Pair:
         """The oracle in fp64; empty without one."""
         return self.witnesses.exact
 
-    def _oracle(self, dtype: torch.dtype) -> taps.Recording:
+    def _oracle(self, dtype: torch.dtype, against: taps.Recording) -> taps.Recording:
         boot = self.boot
         if boot.oracle is None:
             return taps.Recording()
         boot.forwards["oracle"] += 1
-        return taps.record_oracle(boot.oracle, boot.params_in(dtype), boot.config, self.inputs, dtype, self.known_names)
+        # What was compared already is not asked for again.
+        names = self.known_names - against.apart.keys()
+        return taps.record_oracle(
+            boot.oracle, boot.params_in(dtype), boot.config, self.inputs, dtype, names, against=against
+        )
 
     @cached_property
     def known_names(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .pair import BATCH, OTHER_BATCH
+from .pair import OTHER_BATCH
 from .sizes import Size
 from .spec import AdapterSpec, pattern_of
 
@@ -54,10 +54,10 @@ def views(pair: Pair, name: str) -> list[View]:
     longer = pair.boot.longer.pairs[pair.layout.name]
     # Layers are alike, and the miniature may have fewer.
     there = name if name in longer.observed.taps else pattern_of(name).replace("{layer}", "0")
-    seen = ((pair, pair.observed, BATCH, name), (pair, pair.again, OTHER_BATCH, name))
+    seen = ((pair, pair.observed, len(pair.plain), name), (pair, pair.again, OTHER_BATCH, name))
     return [
         View(*_shape(where, recording, known), batch, where)
-        for where, recording, batch, known in (*seen, (longer, longer.observed, BATCH, there))
+        for where, recording, batch, known in (*seen, (longer, longer.observed, len(longer.plain), there))
         if known in recording.taps
     ]
 

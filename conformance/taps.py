@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .compare import distance
 from .spec import places
 
 Edit = Callable[[Tensor, Any], Tensor | None]
@@ -19,7 +21,9 @@ Edit = Callable[[Tensor, Any], Tensor | None]
 class Recording:
     """One forward: for every name the tensors seen, call after call, and the order of all firings.
 
-    `keep` makes the copy of a tensor that is kept: `torch.clone`, `narrowed` or `shape_only`.
+    `keep` makes the copy of a tensor that is kept: `torch.clone`, `narrowed` or `shape_only`. Of what `against` holds
+    too only the shape is kept, and in `apart` how far both lie from each other: two recordings of a long stream are as
+    large as the memory.
     """
 
     taps: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -27,15 +31,24 @@ class Recording:
     strange: dict[str, str] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     keep: Callable[[Tensor], Tensor] = torch.clone
+    against: Recording | None = None
+    apart: dict[str, float] = field(default_factory=dict)
     last: tuple[Tensor, int, Tensor] | None = None
 
     def add(self, name: str, value: object) -> None:
         """Keep a copy of what was seen, as it was then; anything but a tensor is noted by its type."""
         if isinstance(value, Tensor):
-            self.taps.setdefault(name, []).append(self._copy(value.detach()))
+            self.taps.setdefault(name, []).append(self._kept(name, value.detach()))
             self.order.append(name)
         else:
             self.strange[name] = type(value).__name__
+
+    def _kept(self, name: str, tensor: Tensor) -> Tensor:
+        if self.against is None or name not in self.against:
+            return self._copy(tensor)
+        other = self.against.joined(name)
+        self.apart[name] = distance(narrowed(tensor), other) if tensor.shape == other.shape else math.inf
+        return shape_only(tensor)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """A copy, or the one just made of this very tensor: one layer's end is the next one's start."""
@@ -158,9 +171,10 @@ def record_oracle(
     inputs: Mapping[str, Any],
     dtype: torch.dtype,
     names: Container[str] | None = None,
+    against: Recording | None = None,
 ) -> Recording:
     """Record the taps of an oracle in `names`, by default all, computed in `dtype` and kept in fp32."""
-    recording = Recording(keep=narrowed)
+    recording = Recording(keep=narrowed, against=against)
 
     def tap(name: str, tensor: Tensor) -> Tensor:
         if names is None or name in names:

@@ -17,12 +17,12 @@ from .taps import Recording
 class Witnesses:
     """What a tensor should be, by its name: at a module boundary the reference's, elsewhere the oracle's.
 
-    Each witness is heard when first asked for, once. `hear_oracle` computes the equations in a dtype; without an
-    oracle it returns an empty recording.
+    Each witness is heard when first asked for, once. `hear_oracle` computes the equations in a dtype, and may record
+    of what it is held against no more than how far it is off; without an oracle it returns an empty recording.
     """
 
     hear_reference: Callable[[], Recording]
-    hear_oracle: Callable[[torch.dtype], Recording]
+    hear_oracle: Callable[[torch.dtype, Recording], Recording]
 
     @cached_property
     def reference(self) -> Recording:
@@ -31,18 +31,20 @@ class Witnesses:
 
     @property
     def exact(self) -> Recording:
-        """The oracle, computed in fp64 and kept in fp32; empty without one."""
+        """The oracle, computed in fp64; kept in fp32, or as a shape where the reference has the tensor; empty without one."""
         return self._heard[0]
 
     @cached_property
     def _heard(self) -> tuple[Recording, dict[str, float]]:
         """The oracle, and by name how far fp32 arithmetic alone moves a tensor: the reference's, else its own."""
-        exact, rounded = self.hear_oracle(torch.float64), self.hear_oracle(torch.float32)
+        exact = self.hear_oracle(torch.float64, self.reference)
+        rounded = self.hear_oracle(torch.float32, exact)
         names = [name for name in (*exact.taps, "logits") if name in exact and exact.joined(name).is_floating_point()]
-        noise = {}
+        noise = {**rounded.apart, **exact.apart}
         for name in names:
-            single = self.reference if name in self.reference else rounded
-            noise[name] = compare.distance(single.joined(name), exact.joined(name))
+            if name not in noise:
+                single = self.reference if name in self.reference else rounded
+                noise[name] = compare.distance(single.joined(name), exact.joined(name))
         return exact, noise
 
     def want(self, name: str) -> Tensor | None:

@@ -119,14 +119,12 @@ def hidden(pair: Pair, content: str) -> Tensor | None:
     """
     import torch
 
-    from ...pair import BATCH
-
-    sizes, index = pair.boot.sizes, torch.arange(pair.length)
+    rows, sizes, index = len(pair.inputs["input_ids"]), pair.boot.sizes, torch.arange(pair.length)
     position = torch.as_tensor(pair.layout.positions(index, sizes.get("n", pair.length)))
-    tokens, row = int(position.max()) + 1, torch.arange(1, BATCH + 1)[:, None]
+    tokens, row = int(position.max()) + 1, torch.arange(1, rows + 1)[:, None]
     # In whole blocks, where there are enough of them: what is left is a text that starts with a block.
     block = sizes.get("block", 1)
-    step = block if BATCH * block < tokens else 1
+    step = block if rows * block < tokens else 1
     keep = {
         NOTHING: position >= 0 * row,
         LEFT: position >= step * row,

@@ -52,9 +52,8 @@ def _turned(pair: Pair, argument: PerRow) -> Pair | None:
 
 def _ignored(pair: Pair, name: str, argument: PerRow) -> Iterator[Finding]:
     from ...compare import exact
-    from ...pair import BATCH
 
-    others = {**pair.inputs, name: pair.draw(BATCH, 2)[name]}
+    others = {**pair.inputs, name: pair.draw(len(pair.plain), 2)[name]}
     yield from exact(name, pair.call(others), pair.plain, case="switched off")
 
 
@@ -62,13 +61,12 @@ def _followed(pair: Pair, name: str, argument: PerRow) -> Iterator[Finding]:
     import torch
 
     from ...compare import PATHS, close, distance
-    from ...pair import BATCH
 
     # What is wrong at any value is not the conditioning's fault.
     sound, allowed = not pair.differs("logits"), pair.allowed("logits", PATHS)
     ends = []
     for level in argument.levels:
-        inputs = {**pair.inputs, name: torch.full((BATCH,), level)}
+        inputs = {**pair.inputs, name: torch.full((len(pair.plain),), level)}
         got = pair.call(inputs)
         if sound:
             yield from close(name, got, pair.reference_logits(inputs), allowed, case=f"switched on, at {level:.2g}")
