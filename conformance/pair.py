@@ -77,6 +77,11 @@ class Pair:
         return Pair(self.boot, self.layout, {**drawn, "input_ids": drawn["input_ids"][:, :length]})
 
     @cached_property
+    def with_rows(self) -> Pair:
+        """The pair in a batch of more than one row: itself, unless its stream is so long that one row was drawn."""
+        return self if len(self.inputs["input_ids"]) > 1 else self.other(BATCH, SEED)
+
+    @cached_property
     def relation(self) -> Tensor:
         """Who may attend to whom by the closed form, bool `query key`."""
         index, sizes = torch.arange(self.length), self.boot.sizes

@@ -31,7 +31,7 @@ class Witnesses:
 
     @property
     def exact(self) -> Recording:
-        """The oracle, computed in fp64; kept in fp32, or as a shape where the reference has the tensor; empty without one."""
+        """The oracle in fp64, kept in fp32, or as a shape where the reference has the tensor; empty without one."""
         return self._heard[0]
 
     @cached_property

@@ -55,7 +55,7 @@ def wrong_input(pair: Pair) -> Iterator[Finding]:
     from ...compare import shape_of
     from ...pair import SubjectRaised
 
-    for wrong in (*wrong_tokens(pair), *wrong_arguments(pair)):
+    for wrong in (*wrong_tokens(pair.with_rows), *wrong_arguments(pair.with_rows)):
         want = f"an error that has one of the words {', '.join(sorted(wrong.words))}"
         try:
             logits = pair.call(wrong.inputs)

@@ -117,9 +117,8 @@ def rows(pair: Pair) -> Iterator[Finding]:
     import torch
 
     from ...compare import exact
-    from ...pair import BATCH, SEED
 
-    pair = pair if len(pair.plain) > 1 else pair.other(BATCH, SEED)
+    pair = pair.with_rows
     drawn = pair.draw(len(pair.plain), 2)
     for row in range(len(pair.plain)):
         inputs = dict(pair.inputs)
