@@ -29,7 +29,6 @@ class Boot:
     folder: Path
     trusted: bool
     forwards: Counter[str] = field(default_factory=Counter)
-    casts: dict[torch.dtype, dict[str, Tensor]] = field(default_factory=dict, repr=False)
     amend: Callable[[Any], None] | None = None
     """Called with every booted bridge before anyone looks at it: where a mutant puts its defect back."""
     amend_elsewhere: str | None = None
@@ -58,10 +57,8 @@ class Boot:
         return {name: t for path in checkpoint.weight_files(self.folder) for name, t in load_file(path).items()}
 
     def params_in(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The same with floats in another dtype, cast once."""
-        if dtype not in self.casts:
-            self.casts[dtype] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.params.items()}
-        return self.casts[dtype]
+        """The same with floats in another dtype; not kept, as in fp64 it is twice as large as the model."""
+        return {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.params.items()}
 
     @cached_property
     def bridge(self) -> Any:

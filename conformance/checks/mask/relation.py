@@ -60,7 +60,7 @@ def stretched(pair: Pair, length: int) -> Pair:
     return pair.other(1, 0, input_ids=ids.repeat(1, -(-length // ids.shape[1]))[:, :length])
 
 
-@requirement("mask/relation", level=MUST, needs=("interventions/edits",))
+@requirement("mask/relation", level=MUST)
 def relation(pair: Pair) -> Iterator[Finding]:
     """In every layer, changing one position MUST move exactly the positions that may attend to it.
 
@@ -84,7 +84,7 @@ def closure(pair: Pair) -> Iterator[Finding]:
         yield from seen_as(_closure(pair), seen)
 
 
-@requirement("mask/gradient", level=MUST, needs=("interventions/edits",))
+@requirement("mask/gradient", level=MUST)
 def gradient(pair: Pair) -> Iterator[Finding]:
     """The gradient of one position MUST reach exactly those that it may attend to, in every layer, and over all of
     them what the relation reaches.
