@@ -76,10 +76,15 @@ class Pair:
         drawn = {**self.draw(batch, seed), **arguments}
         return Pair(self.boot, self.layout, {**drawn, "input_ids": drawn["input_ids"][:, :length]})
 
+    @property
+    def rows(self) -> int:
+        """Rows in the batch."""
+        return len(self.inputs["input_ids"])
+
     @cached_property
     def with_rows(self) -> Pair:
         """The pair in a batch of more than one row: itself, unless its stream is so long that one row was drawn."""
-        return self if len(self.inputs["input_ids"]) > 1 else self.other(BATCH, SEED)
+        return self if self.rows > 1 else self.other(BATCH, SEED)
 
     @cached_property
     def relation(self) -> Tensor:
@@ -156,9 +161,10 @@ class Pair:
 
     @cached_property
     def observed(self) -> taps.Recording:
-        """The subject with an observer at every hook."""
+        """The subject with an observer at every hook; what is the reference's bit for bit is one tensor with it."""
+        like = self.reference
         with blamed_on_subject():
-            return taps.record_bridge(self.call, self.boot.bridge, self.names)
+            return taps.record_bridge(self.call, self.boot.bridge, self.names, like=like)
 
     @cached_property
     def again(self) -> taps.Recording:

@@ -54,10 +54,10 @@ def views(pair: Pair, name: str) -> list[View]:
     longer = pair.boot.longer.pairs[pair.layout.name]
     # Layers are alike, and the miniature may have fewer.
     there = name if name in longer.observed.taps else pattern_of(name).replace("{layer}", "0")
-    seen = ((pair, pair.observed, len(pair.plain), name), (pair, pair.again, OTHER_BATCH, name))
+    seen = ((pair, pair.observed, pair.rows, name), (pair, pair.again, OTHER_BATCH, name))
     return [
         View(*_shape(where, recording, known), batch, where)
-        for where, recording, batch, known in (*seen, (longer, longer.observed, len(longer.plain), there))
+        for where, recording, batch, known in (*seen, (longer, longer.observed, longer.rows, there))
         if known in recording.taps
     ]
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import memory
 from .compare import distance
 from .spec import places
 
@@ -21,9 +22,9 @@ Edit = Callable[[Tensor, Any], Tensor | None]
 class Recording:
     """One forward: for every name the tensors seen, call after call, and the order of all firings.
 
-    `keep` makes the copy of a tensor that is kept: `torch.clone`, `narrowed` or `shape_only`. Of what `against` holds
-    too only the shape is kept, and in `apart` how far both lie from each other: two recordings of a long stream are as
-    large as the memory.
+    `keep` makes the copy of a tensor that is kept: `torch.clone`, `narrowed` or `shape_only`. Recordings of a long
+    stream are as large as the memory, so no copy is made of what `like` holds bit for bit, and of what `against` holds
+    only the shape is kept, and in `apart` how far both lie from each other.
     """
 
     taps: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Recording:
     strange: dict[str, str] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     keep: Callable[[Tensor], Tensor] = torch.clone
+    like: Recording | None = None
     against: Recording | None = None
     apart: dict[str, float] = field(default_factory=dict)
     last: tuple[Tensor, int, Tensor] | None = None
@@ -44,11 +46,13 @@ class Recording:
             self.strange[name] = type(value).__name__
 
     def _kept(self, name: str, tensor: Tensor) -> Tensor:
-        if self.against is None or name not in self.against:
-            return self._copy(tensor)
-        other = self.against.joined(name)
-        self.apart[name] = distance(narrowed(tensor), other) if tensor.shape == other.shape else math.inf
-        return shape_only(tensor)
+        if self.against is not None and name in self.against:
+            other = self.against.joined(name)
+            self.apart[name] = distance(narrowed(tensor), other) if tensor.shape == other.shape else math.inf
+            return shape_only(tensor)
+        call = len(self.taps.get(name, ()))
+        same = self.like.taps.get(name, [])[call : call + 1] if self.like is not None else []
+        return same[0] if same and memory.same(tensor, same[0]) else self._copy(tensor)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """A copy, or the one just made of this very tensor: one layer's end is the next one's start."""
@@ -112,16 +116,20 @@ def shape_only(tensor: Tensor) -> Tensor:
 
 
 def record_bridge(
-    call: Callable[[], Tensor], bridge: Any, names: Iterable[str], keep: Callable[[Tensor], Tensor] = torch.clone
+    call: Callable[[], Tensor],
+    bridge: Any,
+    names: Iterable[str],
+    keep: Callable[[Tensor], Tensor] = torch.clone,
+    like: Recording | None = None,
 ) -> Recording:
     """Record every firing of the hook points in `names` during one forward of a bridge."""
-    recording = Recording(keep=keep)
+    recording = Recording(keep=keep, like=like)
 
     def observe(tensor: Tensor, hook: Any) -> None:
         recording.add(hook.name, tensor)
 
     recording.logits = run_hooked(call, bridge, names, observe)
-    recording.last = None
+    recording.last = recording.like = None
     return recording
 
 

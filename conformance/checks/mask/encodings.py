@@ -119,7 +119,7 @@ def hidden(pair: Pair, content: str) -> Tensor | None:
     """
     import torch
 
-    rows, sizes, index = len(pair.inputs["input_ids"]), pair.boot.sizes, torch.arange(pair.length)
+    rows, sizes, index = pair.rows, pair.boot.sizes, torch.arange(pair.length)
     position = torch.as_tensor(pair.layout.positions(index, sizes.get("n", pair.length)))
     tokens, row = int(position.max()) + 1, torch.arange(1, rows + 1)[:, None]
     # In whole blocks, where there are enough of them: what is left is a text that starts with a block.

@@ -53,7 +53,7 @@ def _turned(pair: Pair, argument: PerRow) -> Pair | None:
 def _ignored(pair: Pair, name: str, argument: PerRow) -> Iterator[Finding]:
     from ...compare import exact
 
-    others = {**pair.inputs, name: pair.draw(len(pair.plain), 2)[name]}
+    others = {**pair.inputs, name: pair.draw(pair.rows, 2)[name]}
     yield from exact(name, pair.call(others), pair.plain, case="switched off")
 
 
@@ -66,7 +66,7 @@ def _followed(pair: Pair, name: str, argument: PerRow) -> Iterator[Finding]:
     sound, allowed = not pair.differs("logits"), pair.allowed("logits", PATHS)
     ends = []
     for level in argument.levels:
-        inputs = {**pair.inputs, name: torch.full((len(pair.plain),), level)}
+        inputs = {**pair.inputs, name: torch.full((pair.rows,), level)}
         got = pair.call(inputs)
         if sound:
             yield from close(name, got, pair.reference_logits(inputs), allowed, case=f"switched on, at {level:.2g}")

@@ -53,7 +53,7 @@ def logits(pair: Pair) -> Iterator[Finding]:
     from ...compare import PATHS, close
 
     yield from close("logits", pair.plain, pair.reference.logits, pair.allowed("logits"), detail=pair.divergence)
-    inputs = pair.draw(len(pair.plain), 2)
+    inputs = pair.draw(pair.rows, 2)
     got, want = pair.call(inputs), pair.reference_logits(inputs)
     yield from close("logits", got, want, pair.allowed("logits", PATHS), case="other tokens")
 
@@ -119,8 +119,8 @@ def rows(pair: Pair) -> Iterator[Finding]:
     from ...compare import exact
 
     pair = pair.with_rows
-    drawn = pair.draw(len(pair.plain), 2)
-    for row in range(len(pair.plain)):
+    drawn = pair.draw(pair.rows, 2)
+    for row in range(pair.rows):
         inputs = dict(pair.inputs)
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor):
