@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 LEVELS = ("lowest", "tiny", "middle", "highest")
 """What `PerRow.levels` are, in this order."""
 
-MOST_TOKENS = 4096
-"""Tokens in one run of which every layer is looked at; of more only the first layer and the last."""
+MOST_TOKENS = 1024
+"""Tokens in one run in which every hook is looked at, beside those of the pair's own input; in more only the logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def grid(pair: Pair) -> Iterator[Finding]:
     wrong = frozenset(flaw.at for flaw in first_flaws(pair))
     for run in RUNS:
         try:
-            yield from (replace(flaw, case=str(run)) for flaw in flaws(_on(pair, run), wrong))
+            yield from (replace(flaw, case=str(run)) for flaw in _wrong(pair, run, wrong))
         except SubjectRaised as error:
             yield Finding("raised", "forward", got=str(error), want="a forward that returns logits", case=str(run))
 
@@ -75,15 +75,16 @@ def _on(pair: Pair, run: Run) -> Pair:
         lengths = {"one token": 1, "whole block": block, "inside a block": longest - max(block // 2, 1)}
         drawn = [pair.draw(batch, OTHER_SEED + part)["input_ids"] for part in range(-(-longest // pair.length))]
         arguments["input_ids"] = torch.cat(drawn, dim=1)[:, : lengths.get(run.length, longest)]
-    other = pair.other(batch, OTHER_SEED, **arguments)
-    if batch * other.length > MOST_TOKENS:
-        ends = [name for name in pair.names if _layer(name) in (None, 0, pair.boot.layers - 1)]
-        aliases = [name for name, point in pair.boot.bridge.hook_dict.items() if point.name in ends]
-        other.names, other.known_names = ends, frozenset(aliases)
-    return other
+    return pair.other(batch, OTHER_SEED, **arguments)
 
 
-def _layer(name: str) -> int | None:
-    from ...spec import pattern_of
+def _wrong(pair: Pair, run: Run, wrong: frozenset[str]) -> Iterator[Finding]:
+    """What is wrong on one input of the grid and not on the pair's own."""
+    from ...compare import PATHS, close
 
-    return None if pattern_of(name) == name else int(name.split(".")[1])
+    other = _on(pair, run)
+    if other.rows * other.length <= MOST_TOKENS:
+        yield from flaws(other, wrong)
+    elif "logits" not in wrong:
+        allowed = pair.allowed("logits", PATHS)
+        yield from close("logits", other.plain, other.reference_logits(), allowed)
