@@ -46,11 +46,15 @@ class Recording:
             self.strange[name] = type(value).__name__
 
     def _kept(self, name: str, tensor: Tensor) -> Tensor:
-        if self.against is not None and name in self.against:
-            other = self.against.joined(name)
-            self.apart[name] = distance(narrowed(tensor), other) if tensor.shape == other.shape else math.inf
-            return shape_only(tensor)
         call = len(self.taps.get(name, ()))
+        if self.against is not None and name in self.against:
+            # The other may have the parts of a stream in calls of their own, as this one has, or all in one.
+            parts = self.against.taps[name]
+            alike = call < len(parts) and parts[call].shape == tensor.shape
+            other = parts[call] if alike else self.against.joined(name)
+            size = distance(narrowed(tensor), other) if tensor.shape == other.shape else math.inf
+            self.apart[name] = max(size, self.apart.get(name, 0.0))
+            return shape_only(tensor)
         same = self.like.taps.get(name, [])[call : call + 1] if self.like is not None else []
         return same[0] if same and memory.same(tensor, same[0]) else self._copy(tensor)
 
@@ -159,9 +163,15 @@ def through_modules(
         return call()
 
 
-def record_modules(call: Callable[[], Tensor], model: nn.Module, points: Mapping[str, str], layers: int) -> Recording:
+def record_modules(
+    call: Callable[[], Tensor],
+    model: nn.Module,
+    points: Mapping[str, str],
+    layers: int,
+    against: Recording | None = None,
+) -> Recording:
     """Record input and output of every remote module that is paired with a point, under the point's hook names."""
-    recording = Recording()
+    recording = Recording(against=against)
 
     def tap(name: str, value: Any) -> Any:
         recording.add(name, value)

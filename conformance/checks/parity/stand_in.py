@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...finding import Finding
 from ...requirement import MUST, Occasion, requirement
+from .taps import apart
 
 if TYPE_CHECKING:
     from ...pair import Pair
@@ -18,16 +19,19 @@ def stand_in(pair: Pair) -> Iterator[Finding]:
 
     Whatever a miniature proves holds of the released model only as far as both compute the same.
     """
-    from ...compare import PATHS, close
+    from ...compare import PATHS
     from ...taps import record_modules
 
     boot, released = pair.boot, pair.reference
     ours = record_modules(
-        lambda: pair.reference_logits(model=boot.stand_in), boot.stand_in, boot.spec.points, boot.layers
+        lambda: pair.reference_logits(model=boot.stand_in),
+        boot.stand_in,
+        boot.spec.points,
+        boot.layers,
+        against=released,
     )
     for name in (*released.taps, "logits"):
         if name not in ours:
             yield Finding("missing", name, got="no such tap in the miniature's code", want="one, as in the model")
             continue
-        want = released.joined(name)
-        yield from close(name, ours.joined(name), want, pair.allowed(name, PATHS))
+        yield from apart(name, ours, released.joined(name), pair.allowed(name, PATHS), got="the miniature's code's")

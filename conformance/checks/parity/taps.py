@@ -10,8 +10,11 @@ from ...finding import Finding
 from ...requirement import MUST, requirement
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...judge import Evidence
     from ...pair import Pair
+    from ...taps import Recording
 
 
 @requirement("parity/oracle", level=MUST)
@@ -32,15 +35,21 @@ def oracle(pair: Pair) -> Iterator[Finding]:
 
 def disagreement(pair: Pair, name: str) -> Iterator[Finding]:
     """A finding where the model and the equations both have a tensor of this name, and it is not the same."""
-    from ...compare import ORACLE, distance, within
+    from ...compare import ORACLE
 
-    if name not in pair.exact or name not in pair.reference:
-        return
-    want = pair.reference.joined(name)
-    size = pair.exact.apart[name] if name in pair.exact.apart else distance(pair.exact.joined(name), want)
-    allowed = ORACLE.of(want) if want.is_floating_point() else 0.0
+    if name in pair.exact and name in pair.reference:
+        want = pair.reference.joined(name)
+        allowed = ORACLE.of(want) if want.is_floating_point() else 0.0
+        yield from apart(name, pair.exact, want, allowed, got="the oracle's")
+
+
+def apart(name: str, recording: Recording, want: Tensor, allowed: float, got: str) -> Iterator[Finding]:
+    """A finding where a recording lies further from the model's tensor, of which it kept perhaps only how far."""
+    from ...compare import distance, within
+
+    size = recording.apart[name] if name in recording.apart else distance(recording.joined(name), want)
     if not within(size, allowed):
-        yield Finding("value-mismatch", name, got="the oracle's", want="the model's", size=size, allowed=allowed)
+        yield Finding("value-mismatch", name, got=got, want="the model's", size=size, allowed=allowed)
 
 
 @requirement("parity/logits", level=MUST, needs=("parity/oracle",))
@@ -125,5 +134,6 @@ def rows(pair: Pair) -> Iterator[Finding]:
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor):
                 inputs[name] = torch.cat((value[:row], drawn[name][row : row + 1], value[row + 1 :]))
-        got, want = (torch.cat((each[:row], each[row + 1 :])) for each in (pair.call(inputs), pair.plain))
-        yield from exact("logits", got, want, case=f"row {row} changed")
+        got = pair.call(inputs)
+        for other in {*range(pair.rows)} - {row}:
+            yield from exact("logits", got[other], pair.plain[other], case=f"row {row} changed")
