@@ -115,16 +115,24 @@ def test_the_grid_runs_what_it_says(boot: Callable, layout: str, monkeypatch: py
     assert noise == [pytest.approx(row) for row in ([low, tiny, middle], [high], [low], [high] * 3, [tiny])]
 
 
-def test_on_long_streams_the_grid_looks_at_the_outer_layers(boot: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_long_streams_the_grid_looks_at_the_logits(boot: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     from conformance.checks.parity import grid
+    from conformance.mutants.surgery import on_bridge, output
 
-    pair = boot().resized({"n_blocks": 3}).pairs["train"]
-    assert {name for name in grid._on(pair, RUNS[0]).names if "blocks.1." in name}
     monkeypatch.setattr(grid, "MOST_TOKENS", 64)
-    few = grid._on(pair, RUNS[0])
-    assert {name.split(".")[1] for name in few.names if name.startswith("blocks.")} == {"0", "2"}
-    assert few.known_names >= {"embed.hook_out", "hook_embed", "blocks.2.hook_resid_post"}
+    good = boot()
+    pair = good.pairs["train"]
     assert found("grid", pair) == []
+    short = [run for run in RUNS if len(run.levels) * pair.length <= 64]
+    # The equations are asked twice about the pair's own input and about every short run.
+    assert good.forwards["oracle"] == 2 + 2 * len(short) < 2 + 2 * len(RUNS)
+
+    wrong = boot()
+    on_bridge(wrong, lambda bridge: output(bridge, lambda logits: logits + (len(logits) == 3)))
+    findings = found("grid", wrong.pairs["train"])
+    assert {(finding.at, finding.case) for finding in findings} == {
+        ("logits", str(run)) for run in RUNS if run not in short
+    }
 
 
 def test_a_model_that_is_conditioned_is_also_tried_where_it_is_not(boot: Callable) -> None:
