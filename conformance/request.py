@@ -117,22 +117,27 @@ def make(
     )
 
 
-def _source(spec: AdapterSpec, name: str | None, trust: bool, alone: bool) -> Source:
-    if name is None and spec.fixture is None:
-        name = spec.checkpoint
-    if name is None:
-        if spec.fixture is None:
-            raise RequestError(f"adapter {spec.name} has no miniature; name a model with --checkpoint")
-        fixture = checkpoint.fixture_folder(spec.fixture)
-        if not trust and not checkpoint.ships_with(fixture, spec):
-            raise RequestError(
-                f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it"
-            )
-        checkpoint.read_config(fixture, spec)
-        return Source(fixture, label=f"miniature {fixture.name}", trusted=True, miniature=True)
-    if not alone:
+def _source(spec: AdapterSpec, asked: str | None, trust: bool, alone: bool) -> Source:
+    if asked is not None and not alone:
         raise RequestError("--checkpoint is one model, so it goes with one adapter; name it with --adapter")
-    name = _pinned(name, spec)
+    if asked is not None:
+        return _checkpoint(spec, _pinned(asked, spec), trust)
+    if spec.fixture is not None:
+        return _miniature(spec, spec.fixture, trust)
+    if spec.checkpoint is not None:
+        return _checkpoint(spec, spec.checkpoint, trust)
+    raise RequestError(f"adapter {spec.name} has no miniature; name a model with --checkpoint")
+
+
+def _miniature(spec: AdapterSpec, name: str, trust: bool) -> Source:
+    fixture = checkpoint.fixture_folder(name)
+    if not trust and not checkpoint.ships_with(fixture, spec):
+        raise RequestError(f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it")
+    checkpoint.read_config(fixture, spec)
+    return Source(fixture, label=f"miniature {fixture.name}", trusted=True, miniature=True)
+
+
+def _checkpoint(spec: AdapterSpec, name: str, trust: bool) -> Source:
     folder = checkpoint.locate(name)
     config = checkpoint.read_config(folder, spec)
     checkpoint.shapes(folder)

@@ -99,6 +99,22 @@ SPECS = {
         "layouts=(replace(TRAIN, returns=('0', 'n//(n-n)')),)",
         "ValueError: spec 'mine': size 'n//(n-n)' divides by zero where {*}",
     ),
+    "formula of one part": (
+        "axes=('max(n)',)",
+        "ValueError: spec 'mine': size 'max(n)': cannot read 'max(n)'; use whole numbers, *",
+    ),
+    "checkpoint that is no repository": (
+        "checkpoint='here'",
+        "ValueError: spec 'mine': checkpoint is 'here', want 'OWNER/NAME@REV'",
+    ),
+    "limit of an unknown variant": (
+        "limits=(replace(GOOD.limits[0], variant='bidirectionel'),)",
+        "ValueError: spec 'mine': unknown variant 'bidirectionel'; did you mean 'bidirectional'?",
+    ),
+    "halves in an unknown layout": (
+        "halves=replace(GOOD.halves, alone='smaple')",
+        "ValueError: spec 'mine': unknown layout 'smaple'; did you mean 'sample'?",
+    ),
     "unknown field": (
         "fixtures='bd3lm'",
         "TypeError: AdapterSpec.__init__() got an unexpected keyword argument 'fixtures'; did you mean 'fixture'?",

@@ -117,6 +117,14 @@ def test_a_spec_pins_the_revision_at_which_it_is_judged(run: Callable, spec: Cal
         assert found.report["measurements"]["models"] == {"mine": str(hub.with_name(revision))}
 
 
+def test_specs_with_models_of_their_own_are_judged_together(run: Callable, spec: Callable, hub: Path) -> None:
+    mine = spec(f"checkpoint='owner/bd3lm@{OLDER}', fixture=None")
+    found = run("--adapter", f"bd3lm,{mine}", "--trust-remote-code", "-k", "live_parameters")
+    assert found.result.ret == 0
+    labels = [adapter["model"]["label"] for adapter in found.report["verdicts"]["adapters"]]
+    assert labels == ["miniature bd3lm", f"checkpoint owner/bd3lm@{OLDER}"]
+
+
 def test_the_report_tells_code_and_weights_apart(run: Callable, model: Path) -> None:
     from safetensors.torch import load_file, save_file
 
