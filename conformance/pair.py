@@ -32,6 +32,10 @@ class SubjectRaised(Exception):
     """The bridge raised where a check expected it to run; the suite turns it into a finding."""
 
 
+REFUSALS = (NotImplementedError, ValueError, TypeError)
+"""Types of errors that are meant as a refusal; anything else is an accident deep inside."""
+
+
 @contextmanager
 def blamed_on_subject() -> Iterator[None]:
     """Turn whatever is raised inside into SubjectRaised."""

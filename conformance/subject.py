@@ -33,6 +33,8 @@ class Boot:
     """Called with every booted bridge before anyone looks at it: where a mutant puts its defect back."""
     amend_elsewhere: str | None = None
     """The same for boots in other processes, as "module:function"."""
+    shelf: dict[tuple[int, ...], Boot] = field(default_factory=dict, init=False, repr=False)
+    """The same in other sizes."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -124,6 +126,16 @@ class Boot:
         folder = checkpoint.materialise(self.folder, self.spec, fields)
         return Boot(self.spec, folder, self.trusted, self.forwards, amend=self.amend)
 
+    def sized(self, **sizes: int) -> Boot:
+        """The same in other sizes, by the spec's names of them; one for all who ask for these sizes."""
+        wanted = {**self.sizes, **sizes}
+        if wanted == self.sizes:
+            return self
+        key = tuple(wanted.values())
+        if key not in self.shelf:
+            self.shelf[key] = self.resized({self.spec.sizes[name]: size for name, size in sizes.items()})
+        return self.shelf[key]
+
     def varied(self, variant: Variant) -> Boot:
         """The same adapter on a variant of the model."""
         fields = {n: value.of(self.sizes) if isinstance(value, Size) else value for n, value in variant.fields.items()}
@@ -160,7 +172,7 @@ class Boot:
         if n is None:
             return small
         step = 2 * (small.sizes["block"] if block is not None else 1)
-        return small.resized({n: small.sizes["n"] + step})
+        return small.sized(n=small.sizes["n"] + step)
 
     @cached_property
     def pairs(self) -> dict[str, Pair]:

@@ -175,7 +175,7 @@ def test_an_unknown_way_to_read_logits_is_told_with_those_there_are(boot: Callab
 def test_blocks_too_large_to_enumerate_are_judged_finer(boot: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     from conformance.checks.parity import likelihood
 
-    assert likelihood._with_blocks(boot(), 3).config == boot().config
+    assert boot().small.sized(block=3).config == boot().config
     seen = []
     judge = likelihood._by_blocks
     monkeypatch.setattr(likelihood, "_by_blocks", lambda text: seen.append(text) or judge(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ def inner_hook(bridge: Any) -> str:
 
     inner = (name for name in canonical_names(bridge) if not name.endswith(("hook_in", "hook_out")))
     return next(name for name in inner if attach_refusal(bridge, name) is None)
+
+
+def shown_twice_as_large(bridge: Any, name: str) -> None:
+    """Let a hook show twice its tensor, and put back half of what hooks return."""
+    bridge.hook_dict[name].hook_conversion = SimpleNamespace(
+        convert=lambda tensor: 2 * tensor, revert=lambda tensor: tensor / 2
+    )
 
 
 def _become(owner: Any, **members: Any) -> None:

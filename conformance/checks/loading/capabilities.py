@@ -70,5 +70,7 @@ def _capability(
 
 def _refusal(error: BaseException | None, name: str) -> bool:
     """Whether an error is meant as a refusal and says of what; an accident deep in torch is none."""
+    from ...pair import REFUSALS
+
     # "generation" names it as well as "generate" does.
-    return isinstance(error, (NotImplementedError, ValueError, TypeError)) and name.rstrip("e") in str(error).lower()
+    return isinstance(error, REFUSALS) and name.rstrip("e") in str(error).lower()

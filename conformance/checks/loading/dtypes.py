@@ -119,7 +119,9 @@ def _under_autocast(pair: Pair, bridge: Any, dtype: torch.dtype) -> str:
 
 def _names(error: BaseException | None, name: str) -> bool:
     """Whether an error is meant as a refusal of a dtype, and no accident deep in torch."""
-    return isinstance(error, NotImplementedError | ValueError | TypeError) and name in str(error).lower()
+    from ...pair import REFUSALS
+
+    return isinstance(error, REFUSALS) and name in str(error).lower()
 
 
 def _told(error: BaseException | None) -> str:

@@ -237,6 +237,8 @@ def _emptied(pair: Pair, encoding: str, mask: Tensor) -> Iterator[Finding]:
 
 def _unless_refused(error: Exception, at: str, case: str) -> Iterator[Finding]:
     """A finding unless an error is meant as a refusal and says of what."""
+    from ...pair import REFUSALS
+
     cause = error.__cause__
-    if not isinstance(cause, NotImplementedError | ValueError | TypeError) or "attention_mask" not in str(cause):
+    if not isinstance(cause, REFUSALS) or "attention_mask" not in str(cause):
         yield Finding("unclear-error", at, got=str(error), want="a typed error that names attention_mask", case=case)

@@ -30,23 +30,11 @@ def grid(boot: Boot) -> Iterator[Finding]:
         for length in _lengths(pair):
             yield from _behaviour(stretched(pair, length), pair, f"{layout}, {length} tokens")
     for sizes in _sizes(small):
-        for layout, pair in sized(small, **sizes).pairs.items():
+        for layout, pair in small.sized(**sizes).pairs.items():
             at = ", ".join(f"{name} {size}" for name, size in sizes.items())
             yield from held(pair, f"{layout}, {at}")
             for length in _lengths(pair) or [pair.length]:
                 yield from _behaviour(stretched(pair, length), small.pairs[layout], f"{layout}, {at}, {length} tokens")
-
-
-def sized(small: Boot, **sizes: int) -> Boot:
-    """The miniature in other sizes, booted once for all who ask for them."""
-    wanted = {**small.sizes, **sizes}
-    if wanted == small.sizes:
-        return small
-    shelf, key = next(iter(small.pairs.values())).shelf, ("sized", *sorted(wanted.items()))
-    if key not in shelf:
-        shelf[key] = small.resized({small.spec.sizes[name]: size for name, size in sizes.items()})
-    other: Boot = shelf[key]
-    return other
 
 
 def _sizes(small: Boot) -> Iterator[dict[str, int]]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
-from .grid import sized
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +38,7 @@ def _in_the_limit(small: Boot, limit: Limit) -> tuple[Tensor, Pair]:
     """The bridge's logits at the limit's positions, and the other model on these positions alone."""
     from ...sizes import Size
 
-    subject = sized(small, block=Size(limit.block).of(small.sizes))
+    subject = small.sized(block=Size(limit.block).of(small.sizes))
     pair, other = subject.pairs[limit.layout], small_variant(small, limit.variant)
     bounds = limit.positions or ("0", str(pair.length))
     start, stop = (Size(bound).of(subject.sizes) for bound in bounds)

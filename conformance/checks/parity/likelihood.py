@@ -52,18 +52,10 @@ def likelihood(boot: Boot) -> Iterator[Finding]:
     elif spec.halves is not None and "block" in spec.sizes:
         few = next(size for size in range(MOST_BLOCK, 0, -1) if boot.small.sizes["block"] % size == 0)
         for size, judge in ((few, _by_blocks), (1, _token_by_token)):
-            text = _text(boot, spec.halves, _with_blocks(boot, size), read)
+            text = _text(boot, spec.halves, boot.small.sized(block=size), read)
             # Where plain logits are wrong, what is made of them says nothing more.
             if not text.pair.differs("logits"):
                 yield from judge(text)
-
-
-def _with_blocks(boot: Boot, size: int) -> Boot:
-    """The miniature with blocks of a size: itself or a variant, where one is that already."""
-    field, small = boot.spec.sizes["block"], boot.small
-    wanted = {**small.config, field: size}
-    found = next((known for known in (small, *boot.variants.values()) if known.config == wanted), None)
-    return found or small.resized({field: size})
 
 
 @dataclass(frozen=True, slots=True)

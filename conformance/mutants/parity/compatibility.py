@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import advertise, around, around_firing, inner_hook, on_bridge, output
+from ..surgery import advertise, around, around_firing, inner_hook, on_bridge, output, shown_twice_as_large
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -62,8 +61,7 @@ def shows_the_old_shape(boot: Boot) -> None:
     """In compatibility mode a hook shows what it showed in the library's old models, which is a multiple."""
 
     def defect(bridge: Any, time: int) -> None:
-        point = bridge.hook_dict[inner_hook(bridge)]
-        point.hook_conversion = SimpleNamespace(convert=lambda tensor: 2 * tensor, revert=lambda tensor: tensor / 2)
+        shown_twice_as_large(bridge, inner_hook(bridge))
 
     _switched_on(boot, defect)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import Registry, advertise, around, inner_hook, on_bridge, output
+from ..surgery import Registry, advertise, around, inner_hook, on_bridge, output, shown_twice_as_large
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -65,8 +64,7 @@ def shows_a_multiple(boot: Boot) -> None:
     """
 
     def defect(bridge: Any) -> None:
-        point = bridge.hook_dict[inner_hook(bridge)]
-        point.hook_conversion = SimpleNamespace(convert=lambda tensor: 2 * tensor, revert=lambda tensor: tensor / 2)
+        shown_twice_as_large(bridge, inner_hook(bridge))
 
     on_bridge(boot, defect)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around_firing, inner_hook, on_bridge
+from ..surgery import around_firing, inner_hook, on_bridge, shown_twice_as_large
 from .conditioning import given
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def splits_by_the_first_heads(boot: Boot) -> None:
     """
 
     def defect(bridge: Any) -> None:
-        point = bridge.hook_dict[inner_hook(bridge)]
-        point.hook_conversion = SimpleNamespace(convert=lambda tensor: 2 * tensor, revert=lambda tensor: tensor / 2)
+        shown_twice_as_large(bridge, inner_hook(bridge))
 
     _with_other_heads(boot, defect)
 
