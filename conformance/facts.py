@@ -106,3 +106,19 @@ class Dial:
     """
 
     turn: Callable[[Any, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """The loop that turns masks into text.
+
+    `sample(bridge, prompt, observer=None, resume=None, seed=0, **options)` takes ids `batch length` and returns a tensor
+    `batch length` that starts with them. It tells `observer` (`conformance.denoising.Observer`) of every step, and goes
+    on from a `Step.state` that it gets as `resume`. `options` are those of a run that is short and stops by itself,
+    `cached` further ones with which keys and values are kept. In an `absorbing` sampler what is revealed stays.
+    """
+
+    sample: Callable[..., Any]
+    options: Mapping[str, object] = field(default_factory=dict)
+    cached: Mapping[str, object] | None = None
+    absorbing: bool = True
