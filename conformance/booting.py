@@ -26,10 +26,10 @@ def boot(
     """Boot a bridge from a checkpoint folder, in fp32 unless asked otherwise, on CPU.
 
     Without `adapter`, TransformerLens selects its own by architecture. With one (a class, or
-    "module:Class") the public `TransformerBridge` is built around it and TransformerLens's mapping of
-    architectures is neither read nor written. With `hf_model`, a model that is built already is taken
-    instead of one loaded from the folder. Code of the folder runs only with `trust_remote_code`; None leaves the flag
-    out, as a user does who forgets it.
+    "module:Class") the public `TransformerBridge` is built around it, or the subclass that it names as `bridge_class`,
+    and TransformerLens's mapping of architectures is neither read nor written. With `hf_model`, a model that is built
+    already is taken instead of one loaded from the folder. Code of the folder runs only with `trust_remote_code`; None
+    leaves the flag out, as a user does who forgets it.
     """
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
@@ -104,4 +104,5 @@ def _boot_with(
         model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
     adapter.prepare_model(model)
     tokenizer = _bridge_builder.configure_tokenizer(tokenizer, adapter.cfg)
-    return TransformerBridge(model, adapter, tokenizer, driver=TransformersDriver(model, adapter, tokenizer))
+    bridge_class: type[TransformerBridge] = getattr(adapter_class, "bridge_class", TransformerBridge)
+    return bridge_class(model, adapter, tokenizer, driver=TransformersDriver(model, adapter, tokenizer))
