@@ -34,7 +34,7 @@ def forward(params: Mapping[str, Tensor], config: Mapping[str, Any], inputs: Map
     embedding = params["backbone.vocab_embed.embedding"]
     n, two_halves = config["model_length"], config["cross_attn"] and not sampling
 
-    index = torch.arange(ids.shape[1])
+    ids, index = tap("backbone.hook_in", ids), torch.arange(ids.shape[1])
     positions = index % n if two_halves else index
     x = tap("hook_embed", tap("embed.hook_out", embedding[tap("embed.hook_in", ids)]))
     conditioning = _conditioning(params, config, inputs, tap) if config["adaln"] else None
@@ -45,10 +45,12 @@ def forward(params: Mapping[str, Tensor], config: Mapping[str, Any], inputs: Map
 
     x = _norm(params["backbone.output_layer.norm_final.weight"], x, "ln_final", tap)
     if conditioning is not None:
-        chunks = _linear(params, "backbone.output_layer.adaLN_modulation", conditioning, "ln_final.adaln", tap)
-        shift, scale = (chunk[:, None] for chunk in chunks.chunk(2, dim=-1))
-        x = x * (1 + tap("ln_final.hook_adaln_scale", scale)) + tap("ln_final.hook_adaln_shift", shift)
+        chunks = _linear(params, "backbone.output_layer.adaLN_modulation", conditioning, "adaln_final", tap)
+        shift, scale = chunks.chunk(2, dim=-1)
+        shift, scale = tap("backbone.hook_shift_final", shift), tap("backbone.hook_scale_final", scale)
+        x = x * (1 + scale[:, None]) + shift[:, None]
     logits = tap("hook_unembed", _linear(params, "backbone.output_layer.linear", x, "unembed", tap))
+    logits = tap("backbone.hook_out", logits)
     return logits[:, :n] if two_halves else logits
 
 
@@ -62,12 +64,13 @@ def _conditioning(
         sigma = sigma * 0
     half = first.shape[1] // 2
     omega = torch.exp(-math.log(10_000) / half * torch.arange(half, dtype=first.dtype))
-    angle = tap("hook_timestep", sigma)[:, None] * omega
-    table = tap("hook_sinusoid", torch.cat((angle.cos(), angle.sin()), dim=-1))
-    hidden = _linear(params, "backbone.sigma_map.mlp.0", tap("sigma_map.hook_in", table), "sigma_map.in", tap)
+    angle = tap("hook_timestep", tap("backbone.hook_timestep", sigma))[:, None] * omega
+    table = tap("hook_sinusoid", tap("sigma_map.hook_in", torch.cat((angle.cos(), angle.sin()), dim=-1)))
+    hidden = _linear(params, "backbone.sigma_map.mlp.0", table, "sigma_map.in", tap)
     hidden = tap("sigma_map.hook_post", silu(tap("sigma_map.hook_pre", hidden)))
     out = _linear(params, "backbone.sigma_map.mlp.2", hidden, "sigma_map.out", tap)
-    return tap("hook_conditioning", silu(tap("sigma_map.hook_out", out)))
+    conditioning = silu(tap("sigma_map.hook_out", out))
+    return tap("hook_conditioning", tap("backbone.hook_conditioning", conditioning))
 
 
 def _additive_mask(index: Tensor, config: Mapping[str, Any], sampling: bool, dtype: torch.dtype) -> Tensor:
