@@ -104,9 +104,9 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
         if backbone.cross_attn:
             backbone.gen_mask(backbone.n, backbone.block_size, attn_backend="sdpa")
         frequencies = backbone.rotary_emb.inv_freq
-        if frequencies.dtype is not torch.float32:
+        wide = torch.promote_types(backbone.vocab_embed.embedding.dtype, torch.float32)
+        if frequencies.dtype is not wide:
             width = 2 * len(frequencies)
-            wide = torch.promote_types(frequencies.dtype, torch.float32)
             exponent = torch.arange(0, width, 2, dtype=wide, device=frequencies.device) / width
             backbone.rotary_emb.inv_freq = self.cfg.rotary_base**-exponent
 

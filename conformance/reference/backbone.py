@@ -16,7 +16,20 @@ from .attention import parts
 from .block import modulated, without_positions
 
 
-class ParameterEmbeddingBridge(EmbeddingBridge):
+class _Nameless(GeneralizedComponent):
+    """A component that gives up its path once it stands there.
+
+    By the paths of components TransformerBridge names what is in its state dict: below one it knows only `weight`,
+    `bias` and declared parts, and it asks the first that fits, so that a container would claim what is its parts'.
+    """
+
+    def set_original_component(self, original_component: torch.nn.Module) -> None:
+        """Wrap a remote module, whose tensors keep their remote names."""
+        super().set_original_component(original_component)
+        self.name = None
+
+
+class ParameterEmbeddingBridge(_Nameless, EmbeddingBridge):
     """An embedding whose table is a bare parameter named `embedding`."""
 
     @property
@@ -26,11 +39,11 @@ class ParameterEmbeddingBridge(EmbeddingBridge):
         return table
 
 
-class BlockDiffusionBackboneBridge(GeneralizedComponent):
+class BlockDiffusionBackboneBridge(_Nameless):
     """Embedding, conditioning, blocks, last modulation and unembedding, in one of three views.
 
-    Training view: `[x_t | x_0]`, 2n tokens; the logits are those of the noisy half. Sampling view: at most n tokens, each
-    block sees those before it. Cached view: one block, after those whose keys and values the remote blocks hold.
+    Training view: `[x_t | x_0]`, 2n tokens; the logits are those of the noisy half. Sampling view: at most n tokens,
+    each block sees those before it. Cached view: one block, after those whose keys and values the remote blocks hold.
 
     Hooks: `hook_in` are the ids and `hook_out` the logits of the whole stream; `hook_timestep` is the noise level
     `batch` that conditions the model, `hook_conditioning` the vector `batch d_cond` that all blocks modulate by,
