@@ -16,6 +16,7 @@ from torch import Tensor
 from . import checkpoint, taps
 from .booting import boot
 from .facts import Variant
+from .layout import PerRow
 from .pair import Pair
 from .sizes import Size
 from .spec import AdapterSpec
@@ -154,6 +155,13 @@ class Boot:
     def variants(self) -> dict[str, Boot]:
         """The adapter at the sizes of its miniature on every variant of the model, by name."""
         return {name: self.small.varied(variant) for name, variant in self.spec.variants.items()}
+
+    def turned(self, layout: str, argument: PerRow) -> Pair | None:
+        """The pair in a layout under the first config at hand in which an argument acts, if it does not here, or not."""
+        for other in (self.small, *self.variants.values()):
+            if layout in other.pairs and argument.acts(other.config) != argument.acts(self.config):
+                return other.pairs[layout]
+        return None
 
     @cached_property
     def small(self) -> Boot:

@@ -14,7 +14,8 @@ from conformance.requirement import requirements
 
 REGISTRY = requirements()
 TOKENS = ["floats", "three axes", "beyond the vocabulary", "negative", "empty", "too long"]
-ARGUMENT = ["None", "nan", "a row too many", "two axes", "text", "omitted"]
+ARGUMENT = ["nan", "a row too many", "two axes", "text"]
+LEFT_OUT = ["None", "omitted"]
 
 
 @pytest.fixture
@@ -48,10 +49,12 @@ def pairs(boot: Any) -> list[Any]:
 
 
 def test_each_layout_has_its_wrong_inputs(boot: Any) -> None:
-    from conformance.checks.loading.inputs import wrong_arguments, wrong_tokens
+    from conformance.checks.loading.inputs import left_out, wrong_arguments, wrong_tokens
 
-    arguments = [f"timesteps: {kind}" for kind in ARGUMENT]
-    tried = {p.layout.name: [wrong.at for wrong in (*wrong_tokens(p), *wrong_arguments(p))] for p in pairs(boot)}
+    # Left out here, where it has no effect, and under a config in which it has one.
+    arguments = [f"timesteps: {kind}" for kind in (*ARGUMENT, *LEFT_OUT, *LEFT_OUT)]
+    spoilt = (wrong_tokens, wrong_arguments, left_out)
+    tried = {p.layout.name: [wrong.at for spoil in spoilt for wrong in spoil(p)] for p in pairs(boot)}
     assert tried == {
         "train": [*(f"input_ids: {kind}" for kind in [*TOKENS, "too short"]), *arguments],
         "sample": [*(f"input_ids: {kind}" for kind in TOKENS), *arguments],
@@ -65,6 +68,26 @@ def test_too_long_is_one_token_more_than_the_model_can_take(boot: Any) -> None:
         p.layout.name: w.inputs["input_ids"].shape[1] for p in pairs(boot) for w in wrong_tokens(p) if "long" in w.at
     }
     assert spoilt == {"train": 43, "sample": 22}
+
+
+def test_left_out_where_it_cannot_matter_it_may_be_accepted_with_the_same_logits(boot: Any) -> None:
+    import torch
+
+    def made_up(inner: Callable[..., Any], tokens: Any, timesteps: Any = None, **kwargs: Any) -> Any:
+        matters = inner.__self__.original_model.config.time_conditioning  # type: ignore[attr-defined]
+        if timesteps is None and matters and clear:
+            raise ValueError("timesteps are missing")
+        return inner(tokens, timesteps=torch.zeros(len(tokens)) if timesteps is None else timesteps, **kwargs)
+
+    def missing() -> set[tuple[str, str]]:
+        found = (f for pair in pairs(boot) for f in REGISTRY["loading/wrong-input"].check(pair))
+        return {(f.at, f.code) for f in found if f.at.endswith(("None", "omitted"))}
+
+    boot.amend = lambda bridge: around(bridge, "forward", made_up)
+    clear = False
+    assert missing() == {("timesteps: None", "accepted"), ("timesteps: omitted", "accepted")}
+    clear = True
+    assert missing() == set()
 
 
 def test_the_seeded_inputs_stay_as_they_were(boot: Any) -> None:

@@ -21,11 +21,16 @@ LENGTH = TOKENS | {"length"}
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A wrong input: where it stands in the ledger, what it is, and the words of which an error must have one."""
+    """A wrong input: where it stands in the ledger, what it is, and the words of which an error must have one.
+
+    `harmless` ones are left out where they cannot matter: they may also give the logits that the pair has.
+    """
 
     at: str
+    pair: Pair
     inputs: Mapping[str, Any]
     words: frozenset[str]
+    harmless: bool = False
 
 
 @requirement("loading/unknown-keyword", level=MUST)
@@ -47,7 +52,8 @@ def unknown_keyword(pair: Pair) -> Iterator[Finding]:
 
 @requirement("loading/wrong-input", level=MUST)
 def wrong_input(pair: Pair) -> Iterator[Finding]:
-    """A value, shape, dtype or length that an argument cannot have MUST raise an error that names the argument.
+    """A value, shape, dtype or length that an argument cannot have, and leaving out one that matters, MUST raise an
+    error that names the argument.
 
     An id of -1 reads the last row of the vocabulary, and nan that the model ignores today reaches the logits with the
     next checkpoint; an error on two sizes deep inside says nothing of where they came from.
@@ -55,10 +61,11 @@ def wrong_input(pair: Pair) -> Iterator[Finding]:
     from ...compare import shape_of
     from ...pair import SubjectRaised
 
-    for wrong in (*wrong_tokens(pair.with_rows), *wrong_arguments(pair.with_rows)):
+    rows = pair.with_rows
+    for wrong in (*wrong_tokens(rows), *wrong_arguments(rows), *left_out(rows)):
         want = f"an error that has one of the words {', '.join(sorted(wrong.words))}"
         try:
-            logits = pair.call(wrong.inputs)
+            logits = wrong.pair.call(wrong.inputs)
         except SubjectRaised as error:
             # Lines before the last may be the source of whoever raised, with names of its own.
             last = (str(error.__cause__ or error).strip().splitlines() or [""])[-1]
@@ -66,7 +73,8 @@ def wrong_input(pair: Pair) -> Iterator[Finding]:
                 kind = type(error.__cause__ or error).__name__
                 yield Finding("unclear-error", wrong.at, got=f"{kind}: {last[:120]}", want=want)
         else:
-            yield Finding("accepted", wrong.at, got=f"logits {shape_of(logits)}", want=want)
+            if not (wrong.harmless and logits.equal(wrong.pair.plain)):
+                yield Finding("accepted", wrong.at, got=f"logits {shape_of(logits)}", want=want)
 
 
 def wrong_tokens(pair: Pair) -> Iterator[Wrong]:
@@ -87,26 +95,38 @@ def wrong_tokens(pair: Pair) -> Iterator[Wrong]:
     if not pair.layout.ragged:
         spoilt["too short"] = (ids[:, :-1], LENGTH)
     for kind, (tokens, words) in spoilt.items():
-        yield Wrong(f"input_ids: {kind}", {**pair.inputs, "input_ids": tokens}, words)
+        yield Wrong(f"input_ids: {kind}", pair, {**pair.inputs, "input_ids": tokens}, words)
 
 
 def wrong_arguments(pair: Pair) -> Iterator[Wrong]:
     """One number per row of the batch, given in ways that are none; also where the config ignores it."""
     import torch
 
-    for name, argument in pair.layout.arguments.items():
-        if not isinstance(argument, PerRow):
-            continue
-        given, words = pair.inputs[name], frozenset((name,))
+    for name in _per_row(pair):
+        given = pair.inputs[name]
         holed = given.clone()
         holed[0] = torch.nan
         spoilt = {
-            "None": None,
             "nan": holed,
             "a row too many": torch.cat((given, given[:1])),
             "two axes": given[:, None],
             "text": [str(value) for value in given.tolist()],
         }
         for kind, value in spoilt.items():
-            yield Wrong(f"{name}: {kind}", {**pair.inputs, name: value}, words)
-        yield Wrong(f"{name}: omitted", {key: value for key, value in pair.inputs.items() if key != name}, words)
+            yield Wrong(f"{name}: {kind}", pair, {**pair.inputs, name: value}, frozenset((name,)))
+
+
+def left_out(pair: Pair) -> Iterator[Wrong]:
+    """The same numbers not given at all, here and, where the config ignores them here, under one that does not."""
+    for name, argument in _per_row(pair).items():
+        acts = argument.acts(pair.boot.config)
+        other = None if acts else pair.boot.turned(pair.layout.name, argument)
+        for where in filter(None, (pair, other)):
+            for kind, given in (("None", {name: None}), ("omitted", {})):
+                rest = {key: value for key, value in where.inputs.items() if key != name}
+                harmless = where is pair and not acts
+                yield Wrong(f"{name}: {kind}", where, {**rest, **given}, frozenset((name,)), harmless)
+
+
+def _per_row(pair: Pair) -> dict[str, PerRow]:
+    return {name: value for name, value in pair.layout.arguments.items() if isinstance(value, PerRow)}

@@ -32,22 +32,13 @@ def conditioning(pair: Pair) -> Iterator[Finding]:
     for name, argument in pair.layout.arguments.items():
         if not isinstance(argument, PerRow):
             continue
-        other = _turned(pair, argument)
+        other = pair.boot.turned(pair.layout.name, argument)
         if argument.when and other is None:
             yield Finding("undeclared", name, got="one way in every variant", want="a variant in which it is the other")
         for where in (pair, other):
             if where is not None:
                 judged = _followed if argument.acts(where.boot.config) else _ignored
                 yield from judged(where, name, argument)
-
-
-def _turned(pair: Pair, argument: PerRow) -> Pair | None:
-    """The same layout under the first config at hand that turns an argument on or off."""
-    boot = pair.boot
-    for other in (boot.small, *boot.variants.values()):
-        if pair.layout.name in other.pairs and argument.acts(other.config) != argument.acts(boot.config):
-            return other.pairs[pair.layout.name]
-    return None
 
 
 def _ignored(pair: Pair, name: str, argument: PerRow) -> Iterator[Finding]:

@@ -95,15 +95,31 @@ def flattened(boot: Boot) -> None:
 
 @mutant(kills="loading/wrong-input")
 def made_up(boot: Boot) -> None:
-    """An argument that is left out is 0 in silence: the noise level of a clean text."""
+    """An argument that is left out is 0 in silence, also where it conditions: the noise level of a clean text."""
     name = per_row(boot)
 
-    def change(tokens: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def forward(inner: Callable[..., Any], tokens: Any, **given: Any) -> Any:
         import torch
 
-        return tokens, {**given, name: torch.zeros(len(tokens)) if given.get(name) is None else given[name]}
+        return inner(tokens, **{**given, name: torch.zeros(len(tokens)) if given.get(name) is None else given[name]})
 
-    tolerant(boot, change)
+    # Leaving it out only matters under a config in which it acts.
+    on_bridge(boot, lambda bridge: around(bridge, "forward", forward))
+
+
+@mutant(kills="loading/wrong-input")
+def another_when_left_out(boot: Boot) -> None:
+    """Where an argument has no effect it may be left out, and then another path gives other logits."""
+    name = per_row(boot)
+
+    def forward(inner: Callable[..., Any], tokens: Any, **given: Any) -> Any:
+        import torch
+
+        if given.get(name) is None:
+            return 2 * inner(tokens, **{**given, name: torch.zeros(len(tokens))})
+        return inner(tokens, **given)
+
+    on_this_model(boot, lambda bridge: around(bridge, "forward", forward))
 
 
 @mutant(kills="loading/wrong-input")
