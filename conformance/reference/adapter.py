@@ -14,6 +14,8 @@ from transformer_lens.model_bridge.supported_architectures._remote_code_compat i
 
 from .backbone import BlockDiffusionBackboneBridge, ParameterEmbeddingBridge
 from .block import AdaLNBlockBridge, LayerNormBridge, without_positions
+from .bridge import DiffusionBridge
+from .sampler import denoise
 
 MLP_RATIO = 4
 """Hard-wired in the model's blocks."""
@@ -33,6 +35,8 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
     supports_causal_loss = False
     supports_hf_output_attentions = False
     supports_attention_mask = False
+    bridge_class = DiffusionBridge
+    sampler = staticmethod(denoise)
     bridge_aliases: dict[str, str]
     unsound_processing: dict[str, str]
 
