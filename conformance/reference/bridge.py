@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .caching import CachingBridge
+from .lens import DiffusionCache
 
 MASKS = ("attention_mask", "one_zero_attention_mask")
 
@@ -22,9 +23,12 @@ class DiffusionBridge(CachingBridge):
         bridge_aliases: names on the bridge itself, each with the hook that it stands for.
         unsound_processing: flags of weight processing that would change the model, each with the reason.
         supports_attention_mask: False where the forward takes no mask of the user's.
+        final_modulation: hooks of shift and scale, `batch d_model`, between `ln_final` and `unembed`.
         sampler: a staticmethod `sampler(bridge, prompt, **options)`, ids `batch length` to ids that start with them.
         set_block_size: a method `set_block_size(bridge, size)` that raises ValueError for a size that does not fit.
     """
+
+    cache_class = DiffusionCache
 
     def __init__(self, model: nn.Module, adapter: Any, tokenizer: Any, *, driver: Any = None) -> None:
         """Build the bridge.

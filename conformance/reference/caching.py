@@ -104,6 +104,8 @@ def _joined(name: str, parts: list[Tensor], axis: int | None) -> Tensor:
 class CachingBridge(TransformerBridge):
     """A bridge whose caches own what they hold, hold all of it, and whose runs say which hooks they left out."""
 
+    cache_class: type[ActivationCache] = ActivationCache
+
     def get_caching_hooks(
         self,
         names_filter: NamesFilter = None,
@@ -156,8 +158,8 @@ class CachingBridge(TransformerBridge):
         """
         bounds = self._layer("start_at_layer", start_at_layer), self._layer("stop_at_layer", stop_at_layer)
         names = self._spellings(names_filter, *bounds)
-        ids = isinstance(input, Tensor) and not input.is_floating_point()
-        recorder = Recorder(names, Slice.unwrap(pos_slice), device, input.shape[-1] if ids else None)
+        stream = input.shape[-1] if isinstance(input, Tensor) and not input.is_floating_point() else None
+        recorder = Recorder(names, Slice.unwrap(pos_slice), device, stream)
         forward = [(name, recorder.forward) for name in names]
         backward = [(name, recorder.backward) for name in names if incl_bwd]
         with self.hooks(forward, backward, reset_hooks_end, clear_contexts):
@@ -172,7 +174,7 @@ class CachingBridge(TransformerBridge):
             )
         recorder.finish()
         self._tell(names_filter, recorder.cache, bounds)
-        cache = ActivationCache(recorder.cache, self)
+        cache = self.cache_class(recorder.cache, self)
         if remove_batch_dim:
             one = isinstance(input, str) or (isinstance(input, Tensor) and input.ndim == 1)
             cache.remove_batch_dim(batch_size=1 if one else len(input))
