@@ -20,6 +20,13 @@ from .sampler import denoise
 MLP_RATIO = 4
 """Hard-wired in the model's blocks."""
 
+CONDITIONING = {
+    "hook_timestep": "backbone.hook_timestep",
+    "hook_sinusoid": "sigma_map.hook_in",
+    "hook_conditioning": "backbone.hook_conditioning",
+}
+"""From noise level to what modulates the blocks."""
+
 
 class BD3LMReferenceAdapter(ArchitectureAdapter):
     """BD3LM, the block diffusion language model (Arriola et al., arXiv 2503.09573), with every tensor a hook.
@@ -38,6 +45,7 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
     bridge_class = DiffusionBridge
     sampler = staticmethod(denoise)
     bridge_aliases: dict[str, str]
+    final_modulation: tuple[str, ...]
     unsound_processing: dict[str, str]
 
     def __init__(self, cfg: Any):
@@ -55,17 +63,12 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
         cfg.tokenizer_name = "gpt2"
         self.weight_processing_conversions = {}
         self.component_mapping = self._components()
-        self.bridge_aliases = {
-            "hook_timestep": "backbone.hook_timestep",
-            "hook_sinusoid": "sigma_map.hook_in",
-            "hook_conditioning": "backbone.hook_conditioning",
-        }
+        self.bridge_aliases = dict(CONDITIONING) if cfg.adaln else {}
+        self.final_modulation = ("backbone.hook_shift_final", "backbone.hook_scale_final") if cfg.adaln else ()
         self.unsound_processing = {
             "fold_ln": "a conditioned shift and scale stand between each norm and the weights behind it",
             "center_writing_weights": "what attention and MLP write is gated channel by channel before it is added",
         }
-        if not cfg.adaln:
-            self.bridge_aliases = {}
 
     def _components(self) -> dict[str, Any]:
         cfg, head = self.cfg, "backbone.output_layer"
@@ -113,6 +116,10 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
             width = 2 * len(frequencies)
             exponent = torch.arange(0, width, 2, dtype=wide, device=frequencies.device) / width
             backbone.rotary_emb.inv_freq = self.cfg.rotary_base**-exponent
+
+    def native_sampler_kwargs(self, max_new_tokens: int, prompt_len: int) -> dict[str, Any]:
+        """A budget of new tokens in the sampler's words."""
+        return {"length": prompt_len + max_new_tokens}
 
     def set_block_size(self, bridge: Any, size: int) -> None:
         """Let a live model attend in blocks of another size, from 1 (autoregressive) to n (full diffusion).
