@@ -23,10 +23,10 @@ def boot(
     hf_model: Any | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> TransformerBridge:
-    """Boot a bridge from a checkpoint folder, in fp32 unless asked otherwise, on CPU.
+    """Boot a bridge from a checkpoint, in fp32 unless asked otherwise, on CPU.
 
-    Without `adapter`, TransformerLens selects its own by architecture. With one (a class, or
-    "module:Class") the public `TransformerBridge` is built around it, or the subclass that it names as `bridge_class`,
+    `folder` is one, or OWNER/NAME in the local hub cache. Without `adapter`, TransformerLens selects its own by
+    architecture. With one (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built around it, or the subclass that it names as `bridge_class`,
     and TransformerLens's mapping of architectures is neither read nor written. With `hf_model`, a model that is built
     already is taken instead of one loaded from the folder. Code of the folder runs only with `trust_remote_code`; None
     leaves the flag out, as a user does who forgets it.
@@ -48,16 +48,24 @@ def boot(
             hf_model=hf_model,
             **({} if trust_remote_code is None else {"trust_remote_code": trust_remote_code}),
         )
-    chosen = _adapter_class(adapter)
-    return _boot_with(chosen, str(folder), tokenizer, trusted, dict(overrides or {}), hf_model, dtype)
+    chosen, needed = _adapter_class(adapter)
+    return _boot_with(chosen, str(folder), tokenizer, trusted, {**needed, **(overrides or {})}, hf_model, dtype)
 
 
-def _adapter_class(adapter: str | type) -> type:
+def _adapter_class(adapter: str | type) -> tuple[type, Mapping[str, object]]:
+    """The class, and the config fields without which a known one does not run here."""
     if isinstance(adapter, type):
-        return adapter
+        return adapter, {}
+    if ":" not in adapter:
+        from .adapters import resolve
+
+        (spec,) = resolve([adapter])
+        if spec.adapter is None:
+            raise ValueError(f"adapter: {adapter!r} is TransformerLens's own; leave it out, and it is selected")
+        return _adapter_class(spec.adapter)[0], spec.overrides
     module, _, name = adapter.partition(":")
     found: type = getattr(importlib.import_module(module), name)
-    return found
+    return found, {}
 
 
 def _boot_with(
@@ -104,5 +112,7 @@ def _boot_with(
         model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
     adapter.prepare_model(model)
     tokenizer = _bridge_builder.configure_tokenizer(tokenizer, adapter.cfg)
+    if prepare := getattr(adapter, "prepare_tokenizer", None):
+        prepare(tokenizer)
     bridge_class: type[TransformerBridge] = getattr(adapter_class, "bridge_class", TransformerBridge)
     return bridge_class(model, adapter, tokenizer, driver=TransformersDriver(model, adapter, tokenizer))

@@ -60,16 +60,17 @@ MODULATION = ("sigma_map", "sigma_map.in", "sigma_map.out", "blocks.{layer}.adal
 
 
 def open_cache(model: Any, batch: int) -> None:
-    """Give every block room for n tokens; the model's own `reset_kv_cache` insists on CUDA and bfloat16."""
-    for block in model.backbone.blocks:
-        weight = block.attn_qkv.weight
-        block.kv_cache, block.cache_idx = weight.new_zeros(batch, block.n, weight.shape[0]), 0
+    """Give every block room for n tokens."""
+    from ..reference.kv import open_cache
+
+    open_cache(model, batch)
 
 
 def close_cache(model: Any) -> None:
     """Forget what was kept."""
-    for block in model.backbone.blocks:
-        block.kv_cache, block.cache_idx = None, 0
+    from ..reference.kv import close_cache
+
+    close_cache(model)
 
 
 def turn_block_size(bridge: Any, size: int) -> None:
@@ -180,6 +181,7 @@ SPEC = AdapterSpec(
     capabilities={
         "loss": Impossible("a shifted causal loss is undefined for masked diffusion"),
         "generate": Impossible("text comes from the denoising loop, not from next tokens"),
+        "denoise": Impossible("the bridge leaves sampling to the model's own class, which has no sampler"),
     },
     bench={"hidden_dim": 256, "n_blocks": 4, "n_heads": 4, "model_length": 128, "block_size": 4, "cond_dim": 128},
     axes=("2*n", "n", "n-block-1", "d_model", "3*d_model", "4*d_model", "6*d_model", "d_cond", "d_vocab"),

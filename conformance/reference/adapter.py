@@ -15,6 +15,7 @@ from transformer_lens.model_bridge.supported_architectures._remote_code_compat i
 from .backbone import BlockDiffusionBackboneBridge, ParameterEmbeddingBridge
 from .block import AdaLNBlockBridge, LayerNormBridge, without_positions
 from .bridge import DiffusionBridge
+from .layouts import add_mask_token
 from .sampler import denoise
 
 MLP_RATIO = 4
@@ -116,6 +117,10 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
             width = 2 * len(frequencies)
             exponent = torch.arange(0, width, 2, dtype=wide, device=frequencies.device) / width
             backbone.rotary_emb.inv_freq = self.cfg.rotary_base**-exponent
+
+    def prepare_tokenizer(self, tokenizer: Any) -> None:
+        """Give GPT-2's tokenizer the mask token that the model has."""
+        add_mask_token(tokenizer, self.cfg.mask_token_id)
 
     def native_sampler_kwargs(self, max_new_tokens: int, prompt_len: int) -> dict[str, Any]:
         """A budget of new tokens in the sampler's words."""
