@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .booting import boot
-    from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Variant
+    from .denoising import trace_denoising
+    from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
     from .layout import Layout, MaskTensor, PerRow, Span
     from .sizes import Size
     from .spec import AdapterSpec, Impossible, NotYet
+    from .trace import Trace
     from .verification import Report, verify
 
 _HOMES = {
     "booting": ("boot",),
-    "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Variant"),
+    "denoising": ("trace_denoising",),
+    "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Sampler", "Variant"),
     "layout": ("Layout", "MaskTensor", "PerRow", "Span"),
     "sizes": ("Size",),
     "spec": ("AdapterSpec", "Impossible", "NotYet"),
+    "trace": ("Trace",),
     "verification": ("Report", "verify"),
 }
 
@@ -37,10 +41,13 @@ __all__ = [
     "PerRow",
     "Report",
     "Rotary",
+    "Sampler",
     "Size",
     "Span",
+    "Trace",
     "Variant",
     "boot",
+    "trace_denoising",
     "verify",
 ]
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .selection import Kinds, Names, Positions, Steps
+    from .trace import Trace
 
 
 class Kind(StrEnum):
@@ -32,7 +40,8 @@ class Step:
         canvas: all tokens so far, `batch length`.
         masked: where the canvas holds a mask, bool `batch length`.
         window: the columns of the canvas that are the forward's stream.
-        state: what the sampler takes as `resume`, to go on from here; `dataclasses.replace(state, canvas=...)` edits it.
+        state: what the sampler takes as `resume`, to go on from here; `dataclasses.replace(state, canvas=...)` edits
+            it. It stays as it is while the run goes on, so that whoever watches can keep it.
     """
 
     index: int
@@ -67,10 +76,108 @@ class Outcome:
 
 
 class Observer(Protocol):
-    """Whoever watches a sampler; it may look at everything and change nothing."""
+    """Whoever watches a sampler; it may look at everything and change nothing.
+
+    It may end the run by an exception of its own, which a sampler lets through, leaving the bridge as it found it.
+    """
 
     def before(self, step: Step) -> None:
         """A step is about to happen; if `step.runs`, the next forward of the bridge belongs to it."""
 
     def after(self, step: Step, outcome: Outcome) -> None:
         """It has happened."""
+
+
+def trace_denoising(
+    bridge: Any,
+    prompt: Any = None,
+    *,
+    names_filter: Names = (),
+    steps: Steps = None,
+    positions: Positions = None,
+    kinds: Kinds = None,
+    logits: bool = False,
+    edits: Sequence[tuple[Any, ...]] = (),
+    stop: Callable[[Step], bool] | tuple[Any, ...] | None = None,
+    sampler: Callable[..., Tensor] | None = None,
+    resume: Any = None,
+    to: str | torch.device | Path | None = None,
+    **options: Any,
+) -> Trace:
+    """Run a sampler and keep what the model was at its steps, or change it there.
+
+    Without `edits` every token and every logit is that of a run without a trace, bit for bit; no hook is left behind.
+
+    Args:
+        bridge: a booted bridge; its sampler is `bridge.denoise`, unless there is another.
+        prompt: what the sampler begins with, ids `batch length` or whatever else it takes.
+        names_filter: hooks whose tensors to keep, as in `run_with_cache`: a name, names, a function of the name, or
+            None for all. By default none is kept.
+        steps: entries to keep, by the number of the denoising step in its block: one, several, a slice, or a function
+            of the `Step`. A prefix or commit forward has the number of denoising steps before it.
+        positions: columns of the canvas, of which alone taps and logits are kept: one, several, a slice, a mask, or a
+            function of the `Step` that gives one of these. Those that a forward does not see are absent from its
+            entry. Hooks without a position axis are kept whole; which they are: `selection.position_axis`.
+        kinds: entries to keep, by what the forward is for: "denoise", "prefix", "commit", "uncond". All if not given.
+        logits: whether entries have logits and log-probabilities, which are large.
+        edits: `(name, function)`, or `(name, function, kinds)`; `function(tensor, hook, step)` returns a tensor, or
+            None to change nothing, and is called whenever the hook fires. Without kinds that is in every forward of
+            the run: keys and values that a prefix or commit forward leaves in a cache, and both sides of a guided step,
+            are then edited as often as in a run that recomputes everything, once. `steps` and `kinds` do not narrow it.
+        stop: a function of the `Step`, or (block, step) or (block, step, kind): the run ends before the first such
+            step, and goes on from `trace.stopped.state`.
+        sampler: called as `sampler(bridge, prompt, observer=..., resume=..., **options)`.
+        resume: `state` of an entry or of `trace.stopped`, to go on with that step.
+        to: a device to move everything to, or a Path of an empty folder: there every entry is written when its step
+            is over, and read again when someone asks (`Trace.open` in other processes). The files are the caller's.
+        options: the sampler's own.
+
+    Raises:
+        ValueError: a filter names what does not exist.
+        Misreported: forwards and steps are not those that the sampler announces.
+
+    Warns of what was asked for and never happened in the run.
+    """
+    from .selection import hook_names, kinds_of, steps_of, stops_at
+    from .trace import empty_folder
+    from .tracing import Edit, Stopped, Wanted, Watcher
+
+    run = sampler_of(bridge, sampler)
+    wanted = Wanted(
+        names=() if names_filter == () else hook_names(bridge, names_filter, "names_filter"),
+        steps=steps_of(steps),
+        positions=positions,
+        kinds=kinds_of(kinds, "kinds"),
+        logits=logits,
+        aliases={alias: point.name for alias, point in bridge.hook_dict.items() if alias != point.name},
+    )
+    changes = [Edit.of(bridge, given, number) for number, given in enumerate(edits)]
+    home = empty_folder(to) if isinstance(to, Path) else to if to is None else torch.device(to)
+    watcher = Watcher(bridge, wanted, changes, stops_at(stop), home)
+    result = None
+    with watcher.attached():
+        try:
+            result = run(prompt, observer=watcher, resume=resume, **options)
+        except Stopped:
+            pass
+        except Exception as error:
+            # The sampler may have wrapped in an error of its own what its forward ran into.
+            if watcher.fault in (None, error):
+                raise
+            raise watcher.fault from error
+    if isinstance(stop, tuple) and watcher.trace.stopped is None:
+        watcher.complaints.append(f"stop is {stop}, which was never reached")
+    return watcher.finish(result)
+
+
+def sampler_of(bridge: Any, sampler: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
+    """A sampler with its bridge: the one given, else the bridge's own."""
+    if sampler is not None:
+        return partial(sampler, bridge)
+    own: Callable[..., Tensor] | None = getattr(bridge, "denoise", None)
+    if own is None:
+        raise TypeError(
+            f"{type(bridge).__name__} has no method denoise: give trace_denoising a sampler, "
+            "a function called as sampler(bridge, prompt, observer=..., resume=..., **options)"
+        )
+    return own
