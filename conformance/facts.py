@@ -114,11 +114,18 @@ class Sampler:
 
     `sample(bridge, prompt, observer=None, resume=None, seed=0, **options)` takes ids `batch length` and returns a tensor
     `batch length` that starts with them. It tells `observer` (`conformance.denoising.Observer`) of every step, and goes
-    on from a `Step.state` that it gets as `resume`. `options` are those of a run that is short and stops by itself,
-    `cached` further ones with which keys and values are kept. In an `absorbing` sampler what is revealed stays.
+    on from a `Step.state` that it gets as `resume`. Row i of a batch with seed s is the run of that row alone with s + i.
+    `options` are those of a run that is short and stops by itself, `further` other ones of which the same is to hold,
+    `cached` further ones with which keys and values are kept; `length` is the option that says how many tokens there
+    are in the end, the prompt's included. In `layout` a step's window is the stream, and `arguments(t)` are what the
+    noise level t, `batch`, is there. In an `absorbing` sampler what is revealed stays.
     """
 
     sample: Callable[..., Any]
+    layout: str
+    arguments: Callable[[Any], Mapping[str, Any]]
     options: Mapping[str, object] = field(default_factory=dict)
+    further: tuple[Mapping[str, object], ...] = ()
     cached: Mapping[str, object] | None = None
     absorbing: bool = True
+    length: str = "length"

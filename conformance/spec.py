@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Variant
+from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
 from .layout import Layout, MaskTensor, PerRow, Span
 from .sizes import Size
 
@@ -33,6 +33,7 @@ __all__ = [
     "NotYet",
     "PerRow",
     "Rotary",
+    "Sampler",
     "Size",
     "Span",
     "Variant",
@@ -53,7 +54,7 @@ class Impossible:
     why: str
 
 
-CAPABILITIES = ("loss", "generate")
+CAPABILITIES = ("loss", "generate", "denoise")
 """What a spec may decline; whatever it does not decline must work."""
 
 
@@ -69,13 +70,15 @@ class AdapterSpec:
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
-    the model is besides; `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`;
+    the model is besides; `sampler` how text comes from it, which a spec without one declines as "denoise";
+    `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`;
     `bench` are the config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model
     allowed there; `checkpoint` is OWNER/NAME@REV, the model to judge where there is no fixture, and the revision at
     which `--checkpoint OWNER/NAME` is judged where it names none.
 
     Raises:
-        ValueError: a name that makes no id, a layout twice, an unknown capability, a formula that cannot be read.
+        ValueError: a name that makes no id, a layout twice, an unknown capability or one that is declined although
+            the spec has it, a formula that cannot be read.
     """
 
     name: str
@@ -100,6 +103,7 @@ class AdapterSpec:
     cache: KeyValueCache | None = None
     dial: Dial | None = None
     rotary: Rotary | None = None
+    sampler: Sampler | None = None
     parameterisation: str | None = None
     checkpoint: str | None = None
     bench: Mapping[str, object] = field(default_factory=dict)
@@ -114,6 +118,8 @@ class AdapterSpec:
                 raise ValueError(
                     f"spec {self.name!r}: capability {name!r} is declined with NotYet(...) or Impossible(...)"
                 )
+        if self.sampler is not None and "denoise" in self.capabilities:
+            raise ValueError(f"spec {self.name!r}: it declines capability 'denoise' and has a sampler; drop one of the two")
         if self.checkpoint is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", self.checkpoint):
             raise ValueError(f"spec {self.name!r}: checkpoint is {self.checkpoint!r}, want 'OWNER/NAME@REV'")
         names = [layout.name for layout in self.layouts]
@@ -132,6 +138,7 @@ class AdapterSpec:
         spoken = [limit.layout for limit in self.limits]
         spoken += [self.halves.layout, self.halves.alone] if self.halves else []
         spoken += [self.cache.layout] if self.cache else []
+        spoken += [self.sampler.layout] if self.sampler else []
         for name in spoken:
             if name not in layouts:
                 raise ValueError(f"spec {self.name!r}: unknown layout {name!r}{nearest(name, layouts)}")

@@ -148,6 +148,7 @@ class Boot:
             limits=(),
             halves=None,
             cache=None,
+            sampler=None,
         )
         return replace(self.resized(fields), spec=spec)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...capabilities import judged
 from ...finding import Finding
 from ...requirement import MUST, requirement
 
@@ -23,7 +24,10 @@ def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     def finite(got: Any) -> bool:
         return bool(got.isfinite().all())
 
-    yield from _capability(pair, "loss", lambda: pair.call(return_type="loss"), finite, evidence)
+    def use() -> Any:
+        return pair.call(return_type="loss")
+
+    yield from judged(pair.boot.spec, "loss", use, finite, evidence, "a finite number")
 
 
 @requirement("loading/generate", level=MUST)
@@ -39,38 +43,4 @@ def generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     def longer(got: Any) -> bool:
         return bool(getattr(got, "shape", (0,))[-1] == pair.length + 1)
 
-    yield from _capability(pair, "generate", use, longer, evidence)
-
-
-def _capability(
-    pair: Pair, name: str, use: Callable[[], Any], works: Callable[[Any], bool], evidence: Evidence
-) -> Iterator[Finding]:
-    """Exactly one of two sentences is checked: it works, or its use is refused by a typed error that names it."""
-    from ...pair import SubjectRaised
-    from ...spec import Impossible
-
-    declined = pair.boot.spec.capabilities.get(name)
-    try:
-        got = use()
-    except SubjectRaised as error:
-        if declined is None:
-            yield Finding("raised", name, got=str(error), want="a result; or decline it under the spec's capabilities")
-        elif not _refusal(error.__cause__, name):
-            yield Finding(
-                "unclear-error", name, got=str(error), want=f"a NotImplementedError or ValueError on {name!r}"
-            )
-        evidence.refused = declined is not None
-        return
-    if declined is not None:
-        why = declined.why if isinstance(declined, Impossible) else f"not yet: {declined.issue}"
-        yield Finding("accepted", name, got="a result", want=f"an error that names {name!r}: {why}")
-    elif not works(got):
-        yield Finding("no-result", name, got=str(got)[:80], want="a finite loss, or one token more")
-
-
-def _refusal(error: BaseException | None, name: str) -> bool:
-    """Whether an error is meant as a refusal and says of what; an accident deep in torch is none."""
-    from ...pair import REFUSALS
-
-    # "generation" names it as well as "generate" does.
-    return isinstance(error, REFUSALS) and name.rstrip("e") in str(error).lower()
+    yield from judged(pair.boot.spec, "generate", use, longer, evidence, "one token more")
