@@ -67,13 +67,15 @@ class DiffusionBridge(CachingBridge):
 
         Mends: ids were handed on whatever their dtype, shape and range; text that is too long was cut; a mask was
         handed on, or made for padded texts, although the model has no use for it; a layer that does not exist was
-        taken for none.
+        taken for none; predictions without a mask token were those of no token.
         """
         self._layer("stop_at_layer", stop_at_layer)
         masks = dict(zip(MASKS, (attention_mask, kwargs.get(MASKS[1])), strict=True))
         for name, mask in masks.items():
             if mask is not None and not self._takes_masks:
                 raise NotImplementedError(f"{name}: {self._architecture} makes its own mask and takes no other")
+        if return_type == "predictions" and getattr(self.tokenizer, "mask_token_id", None) is None:
+            raise NotImplementedError("return_type='predictions': the tokenizer has no mask token to predict at")
         return super().forward(
             input if start_at_layer is not None else self._tokens(input, prepend_bos, padding_side),
             return_type,
@@ -119,7 +121,8 @@ class DiffusionBridge(CachingBridge):
         """Process weights for analysis and switch on older names; arguments as upstream's.
 
         Mends: flags were applied to models whose function they change, such as folding a norm whose output is shifted
-        by the noise level. Those that the adapter calls unsound are refused before anything has changed.
+        by the noise level; those that the adapter calls unsound are refused before anything has changed. And hook
+        points were renamed after their aliases, so that `hook.name` was `hook_embed` for `embed.hook_out`.
         """
         flags = {
             "fold_ln": fold_ln,
@@ -130,7 +133,12 @@ class DiffusionBridge(CachingBridge):
         }
         if not no_processing:
             self._refuse_unsound(flags, "; or set no_processing=True")
-        super().enable_compatibility_mode(disable_warnings, no_processing, **flags)
+        names = {point: point.name for point in self.hook_points()}
+        try:
+            super().enable_compatibility_mode(disable_warnings, no_processing, **flags)
+        finally:
+            for point in self.hook_points():
+                point.name = names.get(point, point.name)
 
     def process_weights(
         self,

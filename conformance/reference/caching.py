@@ -45,13 +45,27 @@ class Recorder:
 
     Positions are cut when a tensor comes if it holds the whole stream, else when its last part has come. `names` are
     the keys of every hook's entry; they share one tensor. `cache` is filled by `finish`, and by every later firing.
+
+    Args:
+        positions: which to keep.
+        device: where; None for where they are.
+        stream: the stream's length, None where it is not known.
+        with_ids: whether the stream comes from the ids that are shown.
     """
 
-    def __init__(self, names: Mapping[str, Sequence[str]], positions: Slice, device: Any, stream: int | None) -> None:
-        self.names, self.positions, self.device, self.stream = names, positions, device, stream
+    def __init__(
+        self,
+        names: Mapping[str, Sequence[str]],
+        positions: Slice,
+        device: Any,
+        stream: int | None = None,
+        with_ids: bool = True,
+    ) -> None:
+        self.names, self.positions, self.device = names, positions, device
+        self.stream, self.with_ids = stream, with_ids
         self.cache: dict[str, Tensor] = {}
         self._parts: dict[tuple[str, str], list[Tensor]] = {}
-        self._uncut: dict[tuple[str, str], int] = {}
+        self._uncut: set[tuple[str, str]] = set()
         self._axes: dict[tuple[str, str], int | None] = {}
         self._finished = False
 
@@ -64,12 +78,12 @@ class Recorder:
         self._keep(tensor, hook, "_grad")
 
     def _keep(self, shown: Any, hook: HookPoint, suffix: str) -> None:
-        if not hasattr(shown, "detach"):
+        if not hasattr(shown, "detach") or not (self.with_ids or shown.is_floating_point()):
             return
         tensor, key = shown.detach(), (str(hook.name), suffix)
         axis = self._axes[key] = position_axis(hook, tensor)
         if axis is not None and tensor.shape[axis] != self.stream:
-            self._uncut[key] = axis
+            self._uncut.add(key)
         else:
             tensor = cut(tensor, axis, self.positions)
         self._parts.setdefault(key, []).append(owned(tensor, self.device))
@@ -78,12 +92,12 @@ class Recorder:
 
     def finish(self) -> None:
         """Make an entry of all that has come since the last time."""
-        for (name, suffix), parts in self._parts.items():
-            key = (name, suffix)
+        for key, parts in self._parts.items():
+            (name, suffix), axis = key, self._axes[key]
             # Gradients come in reverse order.
-            entry = _joined(name, parts[::-1] if suffix else parts, self._axes[key])
+            entry = _joined(name, parts[::-1] if suffix else parts, axis)
             if key in self._uncut and self.positions.mode != "identity":
-                entry = owned(cut(entry, self._uncut[key], self.positions))
+                entry = owned(cut(entry, axis, self.positions))
             self.cache.update({spelt + suffix: entry for spelt in self.names[name]})
         self._parts.clear()
         self._uncut.clear()
@@ -159,7 +173,7 @@ class CachingBridge(TransformerBridge):
         bounds = self._layer("start_at_layer", start_at_layer), self._layer("stop_at_layer", stop_at_layer)
         names = self._spellings(names_filter, *bounds)
         stream = input.shape[-1] if isinstance(input, Tensor) and not input.is_floating_point() else None
-        recorder = Recorder(names, Slice.unwrap(pos_slice), device, stream)
+        recorder = Recorder(names, Slice.unwrap(pos_slice), device, stream, start_at_layer is None)
         forward = [(name, recorder.forward) for name in names]
         backward = [(name, recorder.backward) for name in names if incl_bwd]
         with self.hooks(forward, backward, reset_hooks_end, clear_contexts):
