@@ -200,14 +200,21 @@ class CachingBridge(TransformerBridge):
         fwd_hooks: Iterable[tuple[str | Callable[[str], bool], Callable[..., Any]]] = (),
         bwd_hooks: Iterable[tuple[str | Callable[[str], bool], Callable[..., Any]]] = (),
         reset_hooks_end: bool = True,
-        *args: Any,
+        clear_contexts: bool = False,
+        return_type: str | None = "logits",
+        stop_at_layer: int | None = None,
+        start_at_layer: int | None = None,
+        remove_batch_dim: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Run the model with hooks; arguments as upstream's.
 
         Mends: a hook that does not fire in this run, such as one behind `stop_at_layer`, was left out without a word,
-        and so were backward hooks, which are taken down before anyone can go backward.
+        and so were backward hooks, which are taken down before anyone can go backward; a layer too far from the end
+        stood for another one.
         """
+        stop_at_layer = self._layer("stop_at_layer", stop_at_layer)
+        start_at_layer = self._layer("start_at_layer", start_at_layer)
         fwd_hooks, bwd_hooks, fired = list(fwd_hooks), list(bwd_hooks), set()
         if bwd_hooks and reset_hooks_end:
             told = (
@@ -216,7 +223,19 @@ class CachingBridge(TransformerBridge):
             warnings.warn(f"{told}, or set reset_hooks_end=False", stacklevel=2)
         names = dict.fromkeys(name for name, _ in fwd_hooks if isinstance(name, str))
         heard = [(name, lambda tensor, hook, name=name: fired.add(name)) for name in names]
-        output = super().run_with_hooks(input, [*fwd_hooks, *heard], bwd_hooks, reset_hooks_end, *args, **kwargs)
+        with self.hooks(heard):
+            output = super().run_with_hooks(
+                input,
+                fwd_hooks,
+                bwd_hooks,
+                reset_hooks_end,
+                clear_contexts,
+                return_type,
+                stop_at_layer,
+                start_at_layer,
+                remove_batch_dim,
+                **kwargs,
+            )
         if silent := [name for name in names if name not in fired]:
             warnings.warn(f"run_with_hooks: {', '.join(silent)} did not fire in this run", stacklevel=2)
         return output
