@@ -61,7 +61,7 @@ def diluted(probs: Tensor, mask: int, t: Tensor, s: Tensor) -> Tensor:
 
 def first_hit(t: Tensor, uniform: Tensor, masks: Tensor) -> Tensor:
     """The time at which the next one of `masks` tokens is revealed, going down from t."""
-    return torch.where(masks > 0, t * uniform ** (1 / masks.clamp(min=1)), t)
+    return torch.where(masks > 0, t * uniform ** (1 / masks.clamp(min=1).double()), t)
 
 
 def one_of(masked: Tensor, uniform: Tensor) -> Tensor:

@@ -81,9 +81,11 @@ class Plan:
 
 def checked_ids(ids: Any, d_vocab: int, what: str, *, masks: bool = False) -> Tensor:
     """Ids `batch length`, as long integers; the mask is an id only where masks are allowed."""
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point() or ids.shape[0] == 0:
-        got = f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-        raise ValueError(f"{what} is {got}, wanted a tensor of integer ids, `batch length`")
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"{what} is {type(ids).__name__}, wanted a tensor of integer ids, `batch length`")
+    if ids.ndim != 2 or len(ids) == 0 or ids.is_floating_point() or ids.dtype is torch.bool:
+        got = f"{ids.dtype} of shape {tuple(ids.shape)}"
+        raise ValueError(f"{what} is {got}, wanted integer ids, `batch length`")
     last = d_vocab - 1 if masks else d_vocab - 2
     wrong = ((ids < 0) | (ids > last)).nonzero().tolist()
     if wrong:
@@ -111,12 +113,12 @@ def special_id(bridge: Any, name: str, given: int | None, d_vocab: int) -> int |
     return found
 
 
-def batch_of(prompt: Tensor | None, seed: int | Sequence[int], canvas: Tensor | None) -> int:
-    """How many rows there are; where nothing else says so, as many as there are seeds."""
-    seeds = 1 if isinstance(seed, int) else len(seed)
-    rows = seeds if prompt is None and canvas is None else len(canvas if prompt is None else prompt)  # type: ignore[arg-type]
-    if not isinstance(seed, int) and seeds != rows:
-        raise ValueError(f"seed has {seeds} seeds, wanted one for each of {rows} rows, or one integer")
-    if canvas is not None and len(canvas) != rows:
-        raise ValueError(f"resume has {len(canvas)} rows, wanted the prompt's {rows}")
-    return rows
+def batch_of(prompt: Tensor | None, seed: int | Sequence[int]) -> int:
+    """How many rows there are: the prompt's, or as many as there are seeds."""
+    if isinstance(seed, int):
+        return 1 if prompt is None else len(prompt)
+    if prompt is not None and len(seed) != len(prompt):
+        raise ValueError(f"seed has {len(seed)} seeds, wanted one for each of {len(prompt)} rows, or one integer")
+    if len(seed) == 0:
+        raise ValueError("seed has no seeds, wanted one for each row, or one integer")
+    return len(seed)

@@ -93,13 +93,12 @@ def denoise(
     plan.check(config)
     if model.training:
         raise ValueError("the model is in training mode, wanted eval: dropout would draw, too (call bridge.eval())")
-    batch = batch_of(given, seed, None if resume is None else resume.canvas)
     if resume is None:
-        canvas = first_canvas(given, batch, special_id(bridge, "bos", bos, d_vocab), plan, device)
-        state = beginning(canvas, seed)
+        first = special_id(bridge, "bos", bos, d_vocab)
+        state = beginning(first_canvas(given, batch_of(given, seed), first, plan, device), seed)
     else:
-        state = checked(resume, plan)
-    with torch.no_grad(), cache_for(model, batch if cached else None):
+        state = checked(resume, given, plan)
+    with torch.no_grad(), cache_for(model, len(state.canvas) if cached else None):
         run = _Run(bridge, plan, state, observer)
         return run.through(_bar(plan.blocks, progress))
 
@@ -150,7 +149,7 @@ class _Run:
         """A block begins, or goes on where the state was taken."""
         self.block, self.step, self.t = block, 0, torch.ones_like(self.t)
         if self.canvas.shape[1] < self.end:
-            filler = torch.full_like(self.canvas[:, : self.plan.block], self.plan.mask)
+            filler = self.canvas.new_full((len(self.canvas), self.plan.block), self.plan.mask)
             if self.plan.eos is not None:
                 filler[self.ends < RUNNING] = self.plan.eos
             self.canvas = torch.cat((self.canvas, filler), dim=1)
@@ -168,7 +167,7 @@ class _Run:
         valid = self._valid()
         runs = bool((drawing & ~valid).any())
         step = self._announce(Kind.DENOISE, runs, state)
-        logits = self._ask(valid, step) if runs else None
+        logits = self._ask(valid) if runs else None
         assert self.kept is not None
         kept, noise = self.kept, uniforms(self.generators, drawing, plan.block, plan.d_vocab)
         if steered is not None:
@@ -210,7 +209,7 @@ class _Run:
         logits: Tensor = self.bridge(ids, timesteps=sigma, sample_mode=True, **extra)
         return logits
 
-    def _ask(self, valid: Tensor, step: Step | None) -> Tensor:
+    def _ask(self, valid: Tensor) -> Tensor:
         """Run the model, and keep what it says of the rows of which nothing is known."""
         plan = self.plan
         logits = self._forward(self.t, **({"store_kv": False} if plan.cached else {}))

@@ -58,12 +58,19 @@ def beginning(canvas: Tensor, seed: int | Sequence[int]) -> SamplerState:
     """Where a run begins that has all its noise before it."""
     noise = tuple(generator.get_state() for generator in generators(seed, len(canvas)))
     t = torch.ones(len(canvas), dtype=torch.float64, device=canvas.device)
-    return SamplerState(canvas, 0, 0, t, noise, torch.full_like(canvas[:, 0], RUNNING))
+    return SamplerState(canvas, 0, 0, t, noise, canvas.new_full((len(canvas),), RUNNING))
 
 
-def checked(state: SamplerState, plan: Plan) -> SamplerState:
+def checked(state: SamplerState, prompt: Tensor | None, plan: Plan) -> SamplerState:
     """A state to go on from, with its canvas in order, as it may have been edited."""
+    if not isinstance(state, SamplerState):
+        raise ValueError(f"resume is {type(state).__name__}, wanted a Step.state")
     canvas = checked_ids(state.canvas, plan.d_vocab, "the canvas of resume", masks=True)
+    rows = len(state.noise)
+    if len(canvas) != rows:
+        raise ValueError(f"the canvas of resume has {len(canvas)} rows, wanted {rows}")
+    if prompt is not None and len(prompt) != rows:
+        raise ValueError(f"resume has {rows} rows, wanted the prompt's {len(prompt)}")
     most = plan.blocks * plan.block
     if canvas.shape[1] % plan.block or not plan.prompt <= canvas.shape[1] <= most:
         wanted = f"whole blocks of {plan.block} from {plan.prompt} to {most}"

@@ -27,7 +27,7 @@ def monotonous(tokens: Tensor, window: int, least: float, start: int) -> Tensor:
     `batch`; `RUNNING` for other rows, and for all that are no longer than `window`.
     """
     if tokens.shape[1] <= window:
-        return torch.full_like(tokens[:, 0], RUNNING)
+        return tokens.new_full((len(tokens),), RUNNING)
     cut = max(tokens.shape[1] - window, start)
     return torch.where(entropy(tokens[:, -window:]) < least, cut, RUNNING)
 
