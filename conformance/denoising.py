@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+from torch import Tensor, device
 
 if TYPE_CHECKING:
     from .selection import Kinds, Names, Positions, Steps
@@ -101,7 +100,7 @@ def trace_denoising(
     stop: Callable[[Step], bool] | tuple[Any, ...] | None = None,
     sampler: Callable[..., Tensor] | None = None,
     resume: Any = None,
-    to: str | torch.device | Path | None = None,
+    to: str | device | Path | None = None,
     **options: Any,
 ) -> Trace:
     """Run a sampler and keep what the model was at its steps, or change it there.
@@ -134,17 +133,18 @@ def trace_denoising(
 
     Raises:
         ValueError: a filter names what does not exist.
+        TypeError: an argument is of no kind that it can be, or the bridge has no sampler.
         Misreported: forwards and steps are not those that the sampler announces.
 
     Warns of what was asked for and never happened in the run.
     """
-    from .selection import hook_names, kinds_of, steps_of, stops_at
-    from .trace import empty_folder
+    from .selection import hooks_of, kinds_of, steps_of, stops_at
+    from .trace import home_of
     from .tracing import Edit, Stopped, Wanted, Watcher
 
     run = sampler_of(bridge, sampler)
     wanted = Wanted(
-        names=() if names_filter == () else hook_names(bridge, names_filter, "names_filter"),
+        hooks=hooks_of(bridge, names_filter, "names_filter"),
         steps=steps_of(steps),
         positions=positions,
         kinds=kinds_of(kinds, "kinds"),
@@ -152,8 +152,7 @@ def trace_denoising(
         aliases={alias: point.name for alias, point in bridge.hook_dict.items() if alias != point.name},
     )
     changes = [Edit.of(bridge, given, number) for number, given in enumerate(edits)]
-    home = empty_folder(to) if isinstance(to, Path) else to if to is None else torch.device(to)
-    watcher = Watcher(bridge, wanted, changes, stops_at(stop), home)
+    watcher = Watcher(bridge, wanted, changes, stops_at(stop), home_of(to))
     result = None
     with watcher.attached():
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,19 +20,34 @@ Positions = Columns | Callable[[Step], Columns] | None
 Kinds = str | Collection[str] | None
 
 
-def hook_names(bridge: Any, wanted: Names, argument: str) -> list[str]:
-    """Canonical names of the hooks that a filter means, as `run_with_cache` takes it; ValueError if it means none."""
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Hooks by their canonical names, each asked for by name, or all that a function matched."""
+
+    names: Sequence[str]
+    by_name: bool
+
+    def with_each(self, function: Callable[..., Any]) -> list[tuple[Any, Callable[..., Any]]]:
+        """What `bridge.hooks` takes: it refuses hooks that are switched off, or warns where they were only matched."""
+        return [(name, function) for name in self.names] if self.by_name else [(set(self.names).__contains__, function)]
+
+
+def hooks_of(bridge: Any, wanted: Names, argument: str) -> Hooks:
+    """The hooks that a filter means, as `run_with_cache` takes it; ValueError if it means none, or what is none."""
     points = bridge.hook_dict
     if wanted is None or callable(wanted):
         meant = [name for name in points if wanted is None or wanted(name)]
         if not meant:
             raise ValueError(f"{argument} matches none of the {len(points)} names in bridge.hook_dict")
     else:
+        if not isinstance(wanted, Collection):
+            raise TypeError(f"{argument} is {wanted!r}, wanted a name, names or a function")
         meant = [wanted] if isinstance(wanted, str) else list(wanted)
         for name in meant:
             if name not in points:
                 raise ValueError(f"{argument}: the bridge has no hook {name!r}{_meant(name, points)}")
-    return list(dict.fromkeys(points[name].name for name in meant))
+    matched = wanted is None or callable(wanted)
+    return Hooks(list(dict.fromkeys(points[name].name for name in meant)), by_name=not matched)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
@@ -56,6 +72,8 @@ def steps_of(wanted: Steps) -> Callable[[Step], bool]:
         return lambda step: True
     if callable(wanted):
         return wanted
+    if not isinstance(wanted, int | slice | Collection):
+        raise TypeError(f"steps is {wanted!r}, wanted a number, numbers, a slice or a function")
     numbers = _numbers(wanted)
     return lambda step: step.step in numbers
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .denoising import Kind, Step
@@ -246,12 +247,19 @@ class File(Mapping[str, Tensor]):
         return safe_open(self.path, "pt")
 
 
-def empty_folder(folder: Path) -> Path:
-    """Make the folder of a trace; ValueError where something lies in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise ValueError(f"to is {str(folder)!r}, which is not empty: a trace has a folder of its own")
-    return folder
+def home_of(to: str | torch.device | Path | None) -> torch.device | Path | None:
+    """Where tensors go: a device, or a folder, which is made; ValueError where something lies in it."""
+    if to is None:
+        return None
+    if not isinstance(to, Path):
+        try:
+            return torch.device(to)
+        except RuntimeError:
+            raise ValueError(f"to is {to!r}, wanted a device, or a folder as a Path") from None
+    to.mkdir(parents=True, exist_ok=True)
+    if any(to.iterdir()):
+        raise ValueError(f"to is {str(to)!r}, which is not empty: a trace has a folder of its own")
+    return to
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Facts | None = None) -> File:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .denoising import Kind, Outcome, Step
-from .selection import Positions, columns_of, hook_names, kinds_of, position_axis, stream_of
+from .selection import Hooks, Positions, columns_of, hooks_of, kinds_of, position_axis, stream_of
 from .trace import END, ENTRY, Entry, Facts, Key, Trace, label, tap_key, write
 
 
@@ -29,7 +29,7 @@ class Stopped(BaseException):
 class Wanted:
     """What a trace keeps: see `trace_denoising`."""
 
-    names: Sequence[str]
+    hooks: Hooks
     steps: Callable[[Step], bool]
     positions: Positions
     kinds: Collection[Kind]
@@ -41,7 +41,7 @@ class Wanted:
 class Edit:
     """One edit: at which hooks, in forwards of which kinds, what it does, and whether it ever did."""
 
-    names: Sequence[str]
+    hooks: Hooks
     kinds: Collection[Kind]
     change: Callable[[Tensor, Any, Step], Tensor | None]
     applied: bool = False
@@ -53,7 +53,7 @@ class Edit:
         if not isinstance(given, tuple) or len(given) not in (2, 3) or not callable(given[1]):
             raise TypeError(f"{argument} is {given!r}, wanted (name, function) or (name, function, kinds)")
         names, change, *kinds = given
-        return cls(hook_names(bridge, names, argument), kinds_of(kinds[0] if kinds else None, argument), change)
+        return cls(hooks_of(bridge, names, argument), kinds_of(kinds[0] if kinds else None, argument), change)
 
     def at(self, tensor: Tensor, hook: Any, step: Step) -> Tensor | None:
         """The tensor to go on with, None for the one shown."""
@@ -110,8 +110,8 @@ class Watcher:
         """For a while every forward of the bridge is seen, edited and kept; afterwards no hook is left."""
         model = getattr(self.bridge, "original_model", self.bridge)
         assert isinstance(model, nn.Module)
-        edits = [(name, self._editing(edit)) for edit in self.edits for name in edit.names]
-        taps = [(name, self._tap) for name in self.wanted.names]
+        edits = [hook for edit in self.edits for hook in edit.hooks.with_each(self._editing(edit))]
+        taps = self.wanted.hooks.with_each(self._tap)
         handle = model.register_forward_pre_hook(lambda module, args: self._entered())
         try:
             # Edits first, so that taps show what the model goes on with.
@@ -172,13 +172,13 @@ class Watcher:
     def _unseen(self) -> Iterator[str]:
         if self.announced and not self.trace:
             yield f"none of the run's {len(self.announced)} steps was of the wanted steps and kinds"
-        elif silent := [name for name in self.wanted.names if name not in self.fired and name not in self.strange]:
+        elif silent := [name for name in self.wanted.hooks.names if name not in {*self.fired, *self.strange}]:
             yield f"never fired in the steps kept: {', '.join(silent)}"
         for name, kind in self.strange.items():
             yield f"{name} shows a {kind}, of which only tensors are kept"
         for number, edit in enumerate(self.edits):
             if not edit.applied:
-                yield f"edits[{number}] at {', '.join(edit.names)} was never applied"
+                yield f"edits[{number}] at {', '.join(edit.hooks.names)} was never applied"
 
     def _fail(self, what: str) -> NoReturn:
         # Kept as well as raised: a sampler may catch what its forwards raise.
