@@ -114,8 +114,8 @@ def _installed(wanted: Distribution) -> bool:
 
 def load(spec: AdapterSpec, known: Mapping[str, Requirement]) -> Ledger:
     """The adapter's own ledger and, for a plain `TransformerBridge`, the shared one; LedgerError when malformed."""
-    entries = [*read(SHARED, known, spec), *read(spec.ledger, known, spec)]
-    return Ledger(tuple(entries))
+    shared = read(SHARED, known, spec) if spec.plain else []
+    return Ledger((*shared, *read(spec.ledger, known, spec)))
 
 
 def read(path: Path, known: Mapping[str, Requirement], spec: AdapterSpec) -> list[Entry]:

@@ -62,10 +62,11 @@ CAPABILITIES = ("loss", "generate", "denoise")
 class AdapterSpec:
     """Everything the suite needs to know about one adapter.
 
-    `adapter` is None for an adapter that TransformerLens ships and selects by architecture; otherwise it
-    is the adapter class, or "module:Class". `fixture` is a folder shaped like a hub repository without
-    weights, by name among the bundled ones or as an absolute path. `overrides` are config fields that a
-    user has to set to run the model here; they go to subject and reference alike.
+    `adapter` is None for an adapter that TransformerLens ships and selects by architecture; otherwise it is the adapter
+    class, or "module:Class". A `plain` one is booted in TransformerBridge itself, whose own deviations are declared for
+    all of them; any other brings a class of its own, as `bridge_class`. `fixture` is a folder shaped like a hub
+    repository without weights, by name among the bundled ones or as an absolute path. `overrides` are config fields
+    that a user has to set to run the model here; they go to subject and reference alike.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
@@ -89,6 +90,7 @@ class AdapterSpec:
     points: Mapping[str, str]
     module: str
     adapter: str | type | None = None
+    plain: bool = True
     fixture: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     mask_token: Size | None = None

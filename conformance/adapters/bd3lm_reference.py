@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..spec import Branch, Dial
-from .bd3lm import MODULATION, TRAIN
+from ..spec import Branch, Dial, Sampler
+from .bd3lm import MODULATION, SIGMA, TRAIN
 from .bd3lm import SPEC as SHIPPED
 
 MODULATION = (*MODULATION, "adaln_final")
@@ -17,11 +17,24 @@ def turn_block_size(bridge: Any, size: int) -> None:
     bridge.block_size = size
 
 
+def sample(bridge: Any, prompt: Any, **options: Any) -> Any:
+    """What `bridge.denoise` does with ids, for whatever stands in for the bridge."""
+    from ..reference.sampler import denoise
+
+    return denoise(bridge, prompt, **options)
+
+
+def noise_level(t: Any) -> dict[str, Any]:
+    """What the model gets for a noise level t, `batch`: sigma of the loglinear schedule, which ends at SIGMA's."""
+    return {"timesteps": (-(-t).log1p()).clamp(max=SIGMA.high).float()}
+
+
 SPEC = replace(
     SHIPPED,
     name="bd3lm-reference",
     module=__name__,
     adapter="conformance.reference.adapter:BD3LMReferenceAdapter",
+    plain=False,
     # Both halves are projected together, so that every hook fires once.
     layouts=(replace(TRAIN, fires={}), *SHIPPED.layouts[1:]),
     points={**SHIPPED.points, "adaln_final": "backbone.output_layer.adaLN_modulation"},
@@ -44,4 +57,13 @@ SPEC = replace(
         for name, variant in SHIPPED.variants.items()
     },
     dial=Dial(turn_block_size),
+    capabilities={name: reason for name, reason in SHIPPED.capabilities.items() if name != "denoise"},
+    sampler=Sampler(
+        sample,
+        layout="sample",
+        arguments=noise_level,
+        # With few times there are steps that reveal nothing, and draw again from what they have.
+        further=({"times": "grid", "steps": 12},),
+        cached={"cached": True},
+    ),
 )

@@ -28,6 +28,17 @@ CONDITIONING = {
 }
 """From noise level to what modulates the blocks."""
 
+UNSOUND = {
+    "fold_ln": "queries, keys and values are one matrix, which the folding does not know",
+    "center_writing_weights": "the matrix of the attention's output would be centred over its inputs",
+    "refactor_factored_attn_matrices": "queries and keys are rotated between the two matrices that it factors",
+}
+UNSOUND_IF_CONDITIONED = {
+    "fold_ln": "a conditioned shift and scale stand between each norm and the weights behind it",
+    "center_writing_weights": "what attention and MLP write is gated channel by channel before it is added",
+}
+"""Flags of compatibility mode that would give another model, and why."""
+
 
 class BD3LMReferenceAdapter(ArchitectureAdapter):
     """BD3LM, the block diffusion language model (Arriola et al., arXiv 2503.09573), with every tensor a hook.
@@ -45,6 +56,7 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
     supports_attention_mask = False
     bridge_class = DiffusionBridge
     sampler = staticmethod(denoise)
+    cfg: Any
     bridge_aliases: dict[str, str]
     final_modulation: tuple[str, ...]
     unsound_processing: dict[str, str]
@@ -66,10 +78,7 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
         self.component_mapping = self._components()
         self.bridge_aliases = dict(CONDITIONING) if cfg.adaln else {}
         self.final_modulation = ("backbone.hook_shift_final", "backbone.hook_scale_final") if cfg.adaln else ()
-        self.unsound_processing = {
-            "fold_ln": "a conditioned shift and scale stand between each norm and the weights behind it",
-            "center_writing_weights": "what attention and MLP write is gated channel by channel before it is added",
-        }
+        self.unsound_processing = UNSOUND | (UNSOUND_IF_CONDITIONED if cfg.adaln else {})
 
     def _components(self) -> dict[str, Any]:
         cfg, head = self.cfg, "backbone.output_layer"

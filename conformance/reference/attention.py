@@ -31,6 +31,32 @@ def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
+class _Value(torch.autograd.Function):
+    """The value of one tensor with the gradient of another that is equal but for rounding."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, graded: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def observed(value: Tensor, explicit: Callable[[], Tensor]) -> Tensor:
+    """What a kernel gives where its steps are observed: the same bits, with the gradient of the steps."""
+    if not torch.is_grad_enabled():
+        return value
+    same: Tensor = _Value.apply(value.detach(), explicit())
+    return same
+
+
 def parts(x: Tensor, count: int) -> list[Tensor]:
     """Equal parts of the last axis; each a view by itself, which may be edited in place under autograd too."""
     width = x.shape[-1] // count
@@ -53,11 +79,12 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
     `batch head query key`); `hook_attn_scores` and `hook_pattern` are `batch head query key`; `hook_result`, behind
     `use_attn_result`, is `batch pos head d_model`.
 
-    The fused kernel gives z, whether scores and pattern are observed or not; once one of them is edited, or is to have
-    a gradient, z is computed from the pattern.
+    The fused kernel gives z, bit for bit, whether scores and pattern are observed or not; where they are, its gradient
+    goes through them, and once one of them is edited, z is computed from the pattern.
     """
 
     supports_attn_result = True
+    config: Any
 
     def __init__(self, config: Any):
         super().__init__(
@@ -83,7 +110,8 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
         """
         qkv = self.qkv(self.hook_in(x))
         q, k, v = (part.unflatten(-1, (self.config.n_heads, -1)) for part in parts(qkv, 3))
-        if self.original_component.kv_cache is not None:
+        block: Any = self.original_component
+        if block.kv_cache is not None:
             k, v = self._joined(qkv, k, v, store_kv)
         q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
         cos, sin = rotary
@@ -91,40 +119,40 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
         q = self.hook_rot_q(rotated(q, cos[-length:], sin[-length:]))
         k = self.hook_rot_k(rotated(k, cos, sin))
         z = self._attended(q, k, v, mask.to(q.dtype), causal)
-        return self.hook_out(self._projected(self.hook_z(z)))
+        out: Tensor = self.hook_out(self._projected(self.hook_z(z)))
+        return out
 
     def _attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, causal: bool) -> Tensor:
         """Weighted values, `batch pos head d_head`."""
         if heard(self.hook_mask):
             # One mask serves all layers; an edit in place is this layer's alone.
-            mask, causal = self.hook_mask(mask.clone()), False
-        listened = heard(self.hook_attn_scores, self.hook_pattern)
-        explicit = listened and torch.is_grad_enabled()
+            mask, masked = watched(self.hook_mask, mask.clone())
+            causal = causal and not masked
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        z = v
-        if not explicit:
-            z = F.scaled_dot_product_attention(q, k, v, attn_mask=None if causal else mask, is_causal=causal)
-        if listened:
+        z = F.scaled_dot_product_attention(q, k, v, attn_mask=None if causal else mask, is_causal=causal)
+        if heard(self.hook_attn_scores, self.hook_pattern):
             scores, scored = watched(self.hook_attn_scores, q @ k.mT / math.sqrt(q.shape[-1]) + mask)
             pattern, weighed = watched(self.hook_pattern, scores.softmax(dim=-1))
-            if explicit or scored or weighed:
-                z = pattern @ v
+            z = pattern @ v if scored or weighed else observed(z, lambda: pattern @ v)
         return z.transpose(1, 2)
 
     def _projected(self, z: Tensor) -> Tensor:
         """Heads to the stream: in one product, or head by head behind the flag."""
+        out: Tensor
         if not self.config.use_attn_result:
-            return self.o(z.flatten(2))
+            out = self.o(z.flatten(2))
+            return out
         z = self.o.hook_in(z.flatten(2)).unflatten(-1, (self.config.n_heads, -1))
         result = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O))
-        return self.o.hook_out(result.sum(dim=-2))
+        out = self.o.hook_out(result.sum(dim=-2))
+        return out
 
     def _joined(self, qkv: Tensor, k: Tensor, v: Tensor, store_kv: bool) -> tuple[Tensor, Tensor]:
         """Keys and values of the past before those of this block; the cache of the remote block holds them unrotated.
 
         A full cache loses its first block, so that positions count from 0 in what is left (2503.09573, section 3.2).
         """
-        block = self.original_component
+        block: Any = self.original_component
         start, size = block.cache_idx, qkv.shape[1]
         past = block.kv_cache[:, :start].to(qkv.dtype)
         _, past_k, past_v = (part.unflatten(-1, k.shape[2:]) for part in parts(past, 3))
@@ -138,7 +166,20 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
 
     def _head_weights(self, index: int) -> Tensor:
         weight: Tensor = self.qkv.weight.chunk(3)[index]
-        return weight.unflatten(0, (self.config.n_heads, -1)).mT
+        heads: Tensor = weight.unflatten(0, (self.config.n_heads, -1)).mT
+        return heads
+
+    @property
+    def b_Q(self) -> Tensor:
+        """Zeros, `head d_head`: no projection has a bias."""
+        return self.W_Q.new_zeros(self.W_Q.shape[::2])
+
+    b_K = b_V = b_Q
+
+    @property
+    def b_O(self) -> Tensor:
+        """Zeros, `d_model`: no projection has a bias."""
+        return self.W_O.new_zeros(self.W_O.shape[-1])
 
     @property
     def W_Q(self) -> Tensor:
@@ -159,4 +200,5 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
     def W_O(self) -> Tensor:
         """Output weights, `head d_head d_model`, a view of the parameter."""
         weight: Tensor = self.o.weight
-        return weight.mT.unflatten(0, (self.config.n_heads, -1))
+        heads: Tensor = weight.mT.unflatten(0, (self.config.n_heads, -1))
+        return heads

@@ -35,7 +35,8 @@ class ParameterEmbeddingBridge(_Nameless, EmbeddingBridge):
     @property
     def W_E(self) -> Tensor:
         """The table, `d_vocab d_model`."""
-        table: Tensor = self.original_component.embedding
+        module: Any = self.original_component
+        table: Tensor = module.embedding
         return table
 
 
@@ -76,7 +77,7 @@ class BlockDiffusionBackboneBridge(_Nameless):
         Raises:
             ValueError: a stream of another length, or noise levels that are missing or are none.
         """
-        model = self.original_component
+        model: Any = self.original_component
         two_halves = model.cross_attn and not sample_mode
         past = self._past()
         self._check_length(indices, two_halves, past)
@@ -94,11 +95,13 @@ class BlockDiffusionBackboneBridge(_Nameless):
 
     def _past(self) -> int | None:
         """Tokens in the cache of keys and values, None where none is open."""
-        first = self.original_component.blocks[0].original_component
+        model: Any = self.original_component
+        first = model.blocks[0].original_component
         return None if first.kv_cache is None else int(first.cache_idx)
 
     def _check_length(self, indices: Tensor, two_halves: bool, past: int | None) -> None:
-        model, length = self.original_component, indices.shape[1]
+        model: Any = self.original_component
+        length = indices.shape[1]
         if past is not None:
             wanted = f"{model.block_size}, one block, while a cache is open" if length != model.block_size else ""
         elif two_halves:
@@ -109,7 +112,8 @@ class BlockDiffusionBackboneBridge(_Nameless):
             raise ValueError(f"input_ids: got a stream of length {length}, want {wanted}")
 
     def _checked_levels(self, sigma: Tensor | None, indices: Tensor) -> Tensor | None:
-        model, batch = self.original_component, indices.shape[0]
+        model: Any = self.original_component
+        batch = indices.shape[0]
         if sigma is None:
             if model.adaln and model.config.time_conditioning:
                 raise ValueError(
@@ -125,7 +129,7 @@ class BlockDiffusionBackboneBridge(_Nameless):
 
     def _conditioning(self, sigma: Tensor | None, x: Tensor) -> Tensor:
         """Noise levels to the vector by which all blocks are modulated, `batch d_cond`."""
-        model = self.original_component
+        model: Any = self.original_component
         weight = getattr(model.sigma_map.mlp, "in").weight
         wide = torch.float64 if weight.dtype is torch.float64 else torch.float32
         if sigma is None or not model.config.time_conditioning:
@@ -135,11 +139,12 @@ class BlockDiffusionBackboneBridge(_Nameless):
         omega = torch.exp(-math.log(10_000) * torch.arange(half, dtype=wide, device=x.device) / half)
         angle = levels[:, None] * omega
         table = torch.cat((angle.cos(), angle.sin()), dim=-1).to(weight.dtype)
-        return self.hook_conditioning(F.silu(model.sigma_map.mlp(table)))
+        conditioning: Tensor = self.hook_conditioning(F.silu(model.sigma_map.mlp(table)))
+        return conditioning
 
     def _rotary(self, x: Tensor, two_halves: bool, past: int | None) -> tuple[Tensor, Tensor]:
         """Cosines and sines, `key d_head`; positions start again in the clean half."""
-        model = self.original_component
+        model: Any = self.original_component
         length = model.n if two_halves else x.shape[1] + (past or 0)
         rotary = model.rotary_emb
         if rotary.cos_cached is not None and rotary.cos_cached.dtype is not rotary.inv_freq.dtype:
@@ -152,7 +157,8 @@ class BlockDiffusionBackboneBridge(_Nameless):
 
     def _mask(self, x: Tensor, two_halves: bool, past: int | None) -> Tensor:
         """What is added to the scores, `query key`: 0 where a query may attend, else -inf."""
-        model, length = self.original_component, x.shape[1]
+        model: Any = self.original_component
+        length = x.shape[1]
         if past is not None:
             return x.new_zeros((length, past + length))
         if model.cross_attn:
@@ -165,7 +171,8 @@ class BlockDiffusionBackboneBridge(_Nameless):
 
     def _read_out(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
         """Last norm, its modulation, and the unembedding, `batch pos d_vocab`."""
-        layer = self.original_component.output_layer
+        model: Any = self.original_component
+        layer = model.output_layer
         x = layer.norm_final(x)
         if conditioning is not None:
             shift, scale = parts(layer.adaLN_modulation(conditioning), 2)

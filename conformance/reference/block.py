@@ -11,7 +11,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components import LinearBridge, MLPBridge, NormalizationBridge
 from transformer_lens.model_bridge.generalized_components.block import BlockBridge
 
-from .attention import BlockDiffusionAttentionBridge, heard, parts, watched
+from .attention import BlockDiffusionAttentionBridge, heard, observed, parts, watched
 
 CHUNKS = ("shift_attn", "scale_attn", "gate_attn", "shift_mlp", "scale_mlp", "gate_mlp")
 """The modulation of a block in the order of its projection (Peebles & Xie, arXiv 2212.09748, adaLN-Zero)."""
@@ -25,38 +25,42 @@ def modulated(x: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
 
 
 def without_positions(component: Any) -> Any:
-    """Mark a component whose tensors have no position axis, so that no slice of positions cuts their channels."""
+    """Mark hook points whose tensors have no position axis, so that no slice of positions cuts their channels.
+
+    All of a component's, and of its parts', which are not yet among its modules before it stands in a bridge.
+    """
     for module in component.modules():
         if isinstance(module, HookPoint):
-            module.positionless = True
+            module.positionless = True  # type: ignore[assignment]
+    for part in getattr(component, "submodules", {}).values():
+        without_positions(part)
     return component
 
 
 class LayerNormBridge(NormalizationBridge):
     """Layer norm without bias, computed in fp32 or better, with `hook_scale` and `hook_normalized`.
 
-    The model's kernel gives the result, whether they are observed or not; once one of them is edited, or is to have a
-    gradient, the result is computed from them.
+    The model's kernel gives the result, bit for bit, whether they are observed or not; where they are, its gradient
+    goes through them, and once one of them is edited, the result is computed from them.
     """
+
+    config: Any
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         """Normalised stream, `batch pos d_model`, in the dtype of what came in."""
         x = self.hook_in(hidden_states)
         wide = x if x.dtype is torch.float64 else x.float()
-        weight: Tensor = self.original_component.weight
-        listened = heard(self.hook_scale, self.hook_normalized)
-        explicit = listened and torch.is_grad_enabled()
-        out = wide
-        if not explicit:
-            out = F.layer_norm(wide, wide.shape[-1:], eps=self.config.eps) * weight
-        if listened:
+        norm: Any = self.original_component
+        weight: Tensor = norm.weight
+        out = F.layer_norm(wide, wide.shape[-1:], eps=self.config.eps) * weight
+        if heard(self.hook_scale, self.hook_normalized):
             centred = wide - wide.mean(dim=-1, keepdim=True)
             variance = centred.square().mean(dim=-1, keepdim=True)
             scale, scaled = watched(self.hook_scale, (variance + self.config.eps).sqrt())
             normalized, changed = watched(self.hook_normalized, centred / scale)
-            if explicit or scaled or changed:
-                out = normalized * weight
-        return self.hook_out(out.to(x.dtype))
+            out = normalized * weight if scaled or changed else observed(out, lambda: normalized * weight)
+        normed: Tensor = self.hook_out(out.to(x.dtype))
+        return normed
 
 
 class AdaLNBlockBridge(BlockBridge):
@@ -107,7 +111,8 @@ class AdaLNBlockBridge(BlockBridge):
         x = self.hook_resid_mid(x + self.hook_attn_out(self._gated(attended, chunks.get("gate_attn"))))
         entering = self.hook_mlp_in(x) if self._read_use_hook_mlp_in() else x
         h = modulated(self.ln2(entering), chunks.get("shift_mlp"), chunks.get("scale_mlp"))
-        return self.hook_out(x + self.hook_mlp_out(self._gated(self.mlp(h), chunks.get("gate_mlp"))))
+        after: Tensor = self.hook_out(x + self.hook_mlp_out(self._gated(self.mlp(h), chunks.get("gate_mlp"))))
+        return after
 
     def _modulation(self, conditioning: Tensor | None) -> dict[str, Tensor]:
         """The six parts by name, each `batch d_model`."""
@@ -118,5 +123,6 @@ class AdaLNBlockBridge(BlockBridge):
 
     def _gated(self, branch: Tensor, gate: Tensor | None) -> Tensor:
         """What a branch adds to the stream; the model drops out inside the gate."""
-        branch = F.dropout(branch, p=self.original_component.dropout, training=self.training)
+        block: Any = self.original_component
+        branch = F.dropout(branch, p=block.dropout, training=self.training)
         return branch if gate is None else gate[:, None] * branch
