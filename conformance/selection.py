@@ -133,20 +133,19 @@ def _listed(asked: Columns, length: int) -> list[int]:
 
 
 def position_axis(bridge: Any, point: Any, tensor: Tensor, step: Step) -> int | None:
-    """Which axis of a hook's tensor is the position, None where there is none, so that it is left whole.
+    """Which axis of a hook's tensor is the stream's position, None where none is, so that it is left whole.
 
-    A hook point says so itself, with `positionless = True`, or by TransformerLens's `pos_dim`, in which it is then held
-    to the length of the stream. Of others TransformerBridge's convention holds, and is never stretched: an axis of
-    another length is no position, nor is any axis of `batch d`, whatever its size. Only ids are `batch pos`.
+    A hook point says that it has none by `positionless = True`, or which it is by TransformerLens's `pos_dim`; for
+    others TransformerBridge's convention holds. That is never stretched, whatever the sizes: of tensors with two axes that
+    declare nothing only ids are `batch pos`, others are `batch d`. An axis of another length than the stream's, such as
+    that of keys kept from earlier forwards, is none of its positions.
     """
     if getattr(point, "positionless", False):
         return None
     axis: int = bridge._pos_slice_dim(point.name, point)
-    stream, shape = len(stream_of(step)), tuple(tensor.shape)
-    fits = -len(shape) <= axis < len(shape) and shape[axis] == stream
-    if getattr(point, "pos_dim", None) is not None:
-        if not fits:
-            raise ValueError(f"{point.name} says that axis {axis} is its position, in {shape}; the stream has {stream}")
-        return axis
-    ids = len(shape) == 2 and shape[0] == len(step.canvas) and not tensor.is_floating_point()
-    return axis if fits and (len(shape) > 2 or ids) else None
+    shape = tuple(tensor.shape)
+    if getattr(point, "pos_dim", None) is None and len(shape) == 2:
+        ids = not tensor.is_floating_point() and shape[0] == len(step.canvas)
+        axis = axis if ids else len(shape)
+    fits = -len(shape) <= axis < len(shape) and shape[axis] == len(stream_of(step))
+    return axis if fits else None

@@ -33,7 +33,7 @@ class Facts:
         index, block, step, kind, runs: as in `conformance.denoising.Step`.
         window: the canvas columns that the forward saw, from and to.
         columns: as in `Entry`.
-        whole: taps that have no position axis.
+        whole: taps that have no position axis of the stream, and are never cut.
         calls: how often each tap fired.
         aliases: further names of taps.
         logits: whether logits were to be kept.
