@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from conformance import checkpoint, ledger
-from conformance.adapters.bd3lm import SPEC
+from conformance.adapters import bd3lm, bd3lm_reference
 from conformance.finding import MET
 from conformance.requirement import requirements
+from conformance.spec import AdapterSpec
 
 FAMILIES = ("hooks", "cache", "gradients", "interventions")
 
 
-def spent(layers: int) -> list[Counter[str]]:
+def spent(spec: AdapterSpec, layers: int) -> list[Counter[str]]:
     """Forwards and backwards of the four families, layout by layout, or what is spent once per adapter."""
     from conformance.judge import Judge
     from conformance.subject import Boot
 
-    folder = checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), SPEC, {"n_blocks": layers})
-    boot, registry = Boot(SPEC, folder, trusted=True), requirements()
-    judge = Judge(boot, ledger.load(SPEC, registry), registry)
+    folder = checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), spec, {"n_blocks": layers})
+    boot, registry = Boot(spec, folder, trusted=True), requirements()
+    judge = Judge(boot, ledger.load(spec, registry), registry)
     counts = []
     for layout in boot.pairs:
         judge.verdict(registry["loading/runs"], layout)
@@ -34,8 +37,9 @@ def spent(layers: int) -> list[Counter[str]]:
     return [*counts, boot.forwards.copy()]
 
 
-def test_the_hook_surface_costs_a_fixed_number_of_forwards() -> None:
-    few, many = spent(2), spent(12)
+@pytest.mark.parametrize("spec", [bd3lm.SPEC, bd3lm_reference.SPEC], ids=str)
+def test_the_hook_surface_costs_a_fixed_number_of_forwards(spec: AdapterSpec) -> None:
+    few, many = spent(spec, 2), spent(spec, 12)
     assert few == many
     *layouts, once = few
     for count in layouts:

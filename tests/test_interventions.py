@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,24 @@ def test_the_cost_of_edits_does_not_grow_with_their_number(boot) -> None:
         assert findings(pair) == []
         spent.append(pair.boot.forwards - before)
     assert spent == [{"subject": 1, "oracle": 2}] * 2
+
+
+def test_an_edit_that_leaves_the_model_no_numbers_leaves_none_here(boot) -> None:
+    """A scale of zero, by which a norm divides."""
+    import torch
+
+    from conformance.checks.interventions import _judged
+    from conformance.compare import Allowed
+    from conformance.edits import Effect
+
+    pair = boot.pairs["train"]
+    want = torch.tensor([[1.0, 2.0], [torch.nan, torch.inf]])
+    effect = Effect("blocks.0.ln2.hook_scale", "zero", want.clone(), float("nan"), want, Allowed(1e-6, "paths"))
+    assert list(_judged(pair, effect)) == []
+    (found,) = _judged(pair, replace(effect, got=torch.ones(2, 2)))
+    assert (found.code, found.at, found.got, found.want) == (
+        "edit-changed",
+        "blocks.0.ln2.hook_scale",
+        "4 numbers",
+        "2 numbers, as in the model",
+    )

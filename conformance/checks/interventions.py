@@ -153,5 +153,12 @@ def _judged(pair: Pair, effect: Effect) -> Iterator[Finding]:
         if discarded:
             yield Finding("edit-discarded", effect.name, got="the same logits", want="other logits", case=effect.case)
         return
+    numbers, wanted = effect.got.isfinite(), effect.want.isfinite()
+    if not wanted.all():
+        # A norm's scale of zero leaves no numbers, in the model as here.
+        if not numbers.equal(wanted):
+            got, want = (f"{int(each.sum())} numbers" for each in (numbers, wanted))
+            yield Finding("edit-changed", effect.name, got=got, want=f"{want}, as in the model", case=effect.case)
+        return
     for finding in close(effect.name, effect.got, effect.want, effect.allowed, case=effect.case):
         yield replace(finding, code="edit-discarded" if discarded else "edit-changed")
