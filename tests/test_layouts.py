@@ -252,3 +252,18 @@ def test_a_canvas_needs_the_models_own_mask_token(bridge) -> None:
     bridge.tokenizer.mask_token = "b"
     assert refusal(text_canvas, bridge, "a") == f"the tokenizer's mask token has id 2, wanted the model's, 66 {hint}"
     assert refusal(add_mask_token, bridge.tokenizer, MASK) == "the tokenizer's mask token has id 2, wanted 66"
+
+
+def test_the_reference_adapter_brings_all_that_canvases_need(miniature: Path) -> None:
+    from conformance.adapters.bd3lm_reference import SPEC
+    from conformance.reference.layouts import TrainingStream, text_canvas
+    from conformance.subject import Boot
+
+    bridge = Boot(SPEC, miniature, trusted=True).bridge
+    canvas = text_canvas(bridge, "a[MASK]c", prepend_bos=True)
+    assert canvas.tolist() == [[65, 1, MASK, 3] + [MASK] * (N - 4)]
+    assert bridge.tokenizer.decode(canvas[0, :4]) == "<|endoftext|>a[MASK]c"
+    # TransformerLens would cut it at the context.
+    assert refusal(text_canvas, bridge, "a" * 22, prepend_bos=False).startswith("text has 22 tokens, wanted at most 21")
+    with bridge.with_block_size(7):
+        assert TrainingStream.of(bridge) == TrainingStream(N, 7)

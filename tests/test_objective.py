@@ -244,6 +244,16 @@ def test_levels_are_spread_evenly_over_rows_and_over_all(at) -> None:
     assert (many.amax(0) > 0.59).all()
 
 
+def test_no_level_is_zero_whatever_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from conformance.reference.objective import noise_levels
+
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator, dtype: torch.zeros(*shape, dtype=dtype))
+    levels = noise_levels(2, 2, eps=(0.0, 1.0))
+    assert sorted(levels.flatten().tolist()) == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_a_seed_makes_draws_repeat_and_more_draws_are_their_mean(at) -> None:
     import torch
 
@@ -253,8 +263,8 @@ def test_a_seed_makes_draws_repeat_and_more_draws_are_their_mean(at) -> None:
     first, again, other = (nelbo(model, x_0, generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    t = torch.full((2, 7), 0.5)
-    rows = nelbo(model, x_0.repeat(3, 1), t=0.5, generator=seeded())
+    t = torch.linspace(0.1, 1, 14).reshape(2, 7)
+    rows = nelbo(model, x_0.repeat(3, 1), t=t.repeat(3, 1), generator=seeded())
     assert torch.allclose(nelbo(model, x_0, t=t, draws=3, generator=seeded()), rows.unflatten(0, (3, 2)).mean(0))
 
 
