@@ -136,9 +136,9 @@ def position_axis(bridge: Any, point: Any, tensor: Tensor, step: Step) -> int | 
     """Which axis of a hook's tensor is the stream's position, None where none is, so that it is left whole.
 
     A hook point says that it has none by `positionless = True`, or which it is by TransformerLens's `pos_dim`; for
-    others TransformerBridge's convention holds. That is never stretched, whatever the sizes: of tensors with two axes that
-    declare nothing only ids are `batch pos`, others are `batch d`. An axis of another length than the stream's, such as
-    that of keys kept from earlier forwards, is none of its positions.
+    others TransformerBridge's convention holds. That is never stretched, whatever the sizes: of tensors with two axes
+    that declare nothing only ids are `batch pos`, others are `batch d`. An axis of another length than the stream's,
+    such as that of keys kept from earlier forwards, is none of its positions.
     """
     if getattr(point, "positionless", False):
         return None
