@@ -57,6 +57,10 @@ class Watched(list):
         return sum(step.kind == kind and step.runs for step, _ in self)
 
 
+def told_of(step: Any) -> tuple[Any, ...]:
+    return step.kind, step.block, step.step, step.runs, None if step.t is None else step.t.tolist()
+
+
 @TWO_WAYS
 @pytest.mark.parametrize("block", [1, 3, 21])
 def test_ten_seeds_give_the_tokens_of_a_plain_loop(boot, denoise, block: int, options: dict[str, Any]) -> None:
@@ -122,6 +126,7 @@ def test_a_row_of_a_batch_ends_where_it_does_alone(denoise, options: dict[str, A
         assert row == alone + [19] * (len(row) - len(alone))
         ended.add(len(alone))
     assert len(ended) > 2
+    assert not any(step.masked[step.state.ends < 30].any() for step, _ in watched)
     for state in watched.states[::20]:
         assert denoise(resume=state, **arguments).equal(batch)
 
@@ -137,8 +142,8 @@ def test_a_run_goes_on_from_any_of_its_states(denoise, options: dict[str, Any], 
         rest = Watched()
         assert denoise(prompt, resume=state, observer=rest, **arguments).equal(want)
         # But for the prefix, which a cache has to be told again, the steps are those that were left.
-        told = [(s.kind, s.block, s.step, s.runs) for s, _ in watched[number:]]
-        assert [(s.kind, s.block, s.step, s.runs) for s, _ in rest][-len(told) :] == told
+        told = [told_of(step) for step, _ in watched[number:]]
+        assert [told_of(step) for step, _ in rest][-len(told) :] == told
         assert {s.kind for s, _ in rest[: -len(told)]} <= {"prefix"}
 
 

@@ -64,6 +64,13 @@ def test_the_nucleus_is_what_lies_within(mass: float, want: list[float]) -> None
     assert close(nucleus(tensor(given), mass), [want, [0, 0, 1, 0]])
 
 
+def test_the_whole_mass_leaves_out_nothing_that_rounding_puts_beyond_it() -> None:
+    from conformance.reference.draws import nucleus
+
+    assert 0.55 + 0.34 + 0.11 > 1
+    assert close(nucleus(tensor([0.55, 0.34, 0.11]), 1.0), [0.55, 0.34, 0.11])
+
+
 def test_a_race_is_won_by_the_first_to_arrive() -> None:
     from conformance.reference.draws import race
 
@@ -74,6 +81,7 @@ def test_a_race_is_won_by_the_first_to_arrive() -> None:
     assert race(probs, tensor([0.52, 0.5, 0.999])) == 0
     # Numbers at both ends of their range.
     assert race(tensor([1e-300, 0]), tensor([0, 1 - 2**-53])) == 0
+    assert race(tensor([0, 1]), tensor([0, 0])) == 1
 
 
 def test_races_are_won_as_often_as_is_probable() -> None:
