@@ -193,11 +193,11 @@ def test_a_mask_that_is_edited_is_the_one_that_is_used(bridge: Any) -> None:
     assert cache["blocks.0.attn.hook_pattern"][:, :, 6:, 3:6].min() > 0
 
     def hidden(mask: torch.Tensor, hook: Any) -> torch.Tensor:
-        mask[6:, 3:6] = -torch.inf
+        mask[..., 6:, 3:6] = -torch.inf
         return mask
 
     def hidden_from_one_head(mask: torch.Tensor, hook: Any) -> torch.Tensor:
-        per_head = mask.expand(1, 4, *mask.shape).clone()
+        per_head = mask.repeat(1, 4, 1, 1)
         per_head[:, 2, 6:, 3:6] = -torch.inf
         return per_head
 

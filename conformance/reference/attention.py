@@ -75,8 +75,8 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
 
     The remote block has no module for attention, so this one stands for the block itself and uses two of its parts.
     Hooks: `hook_q`, `hook_k`, `hook_v`, `hook_rot_q`, `hook_rot_k` and `hook_z` are `batch pos head d_head`;
-    `hook_mask` is what is added to the scores, `query key` (an edit may return any shape that broadcasts to
-    `batch head query key`); `hook_attn_scores` and `hook_pattern` are `batch head query key`; `hook_result`, behind
+    `hook_mask` is what is added to the scores, `batch 1 query key`, and an edit may return one for every head;
+    `hook_attn_scores` and `hook_pattern` are `batch head query key`; `hook_result`, behind
     `use_attn_result`, is `batch pos head d_model`.
 
     The fused kernel gives z, bit for bit, whether scores and pattern are observed or not; where they are, its gradient
@@ -125,8 +125,8 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
     def _attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, causal: bool) -> Tensor:
         """Weighted values, `batch pos head d_head`."""
         if heard(self.hook_mask):
-            # One mask serves all layers; an edit in place is this layer's alone.
-            mask, masked = watched(self.hook_mask, mask.clone())
+            # One mask serves all layers and rows; an edit in place is this layer's and its row's alone.
+            mask, masked = watched(self.hook_mask, mask.expand(len(q), 1, *mask.shape).clone())
             causal = causal and not masked
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         z = F.scaled_dot_product_attention(q, k, v, attn_mask=None if causal else mask, is_causal=causal)
