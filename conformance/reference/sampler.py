@@ -180,7 +180,13 @@ class _Run:
         if not bool(((after == tokens).all(-1) & drawing).any()):
             self.kept = None
         self.step += 1
-        self._report(step, logits, kept.log_probs)
+        self._report(step, logits, self._true(kept.log_probs, tokens, drawing))
+
+    def _true(self, log_probs: Tensor, tokens: Tensor, drawing: Tensor) -> Tensor:
+        """Log-probabilities of the tokens as they are: of a row that is full, those kept are of its last mask."""
+        if bool(drawing.all()):
+            return log_probs
+        return torch.where(drawing[:, None, None], log_probs, subs(log_probs, tokens, self.plan.mask))
 
     def _time(self, steered: Tensor | None, masked: Tensor) -> Tensor:
         """The noise level of this step, float64 `batch`."""
