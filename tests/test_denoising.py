@@ -195,12 +195,8 @@ def test_patterns_are_cut_by_query(bridge) -> None:
     names = [f"blocks.0.attn.hook_{name}" for name in ("q", "rot_k", "pattern")]
     if all(name in bridge.hook_dict for name in names):
         trace = reference(bridge, names_filter=names, positions=[0, 4, 5], cached=True)
-        assert [tuple(trace[0, 0, "prefix"][name].shape) for name in names] == [
-            (2, 1, 4, 6),
-            (2, 1, 4, 6),
-            (2, 4, 1, 3),
-        ]
-        later = trace[1, 0, "denoise"]
+        first, later = trace[0, 0, "prefix"], trace[1, 0, "denoise"]
+        assert [tuple(first[name].shape) for name in names] == [(2, 1, 4, 6), (2, 1, 4, 6), (2, 4, 1, 3)]
         assert [tuple(later[name].shape) for name in names] == [(2, 2, 4, 6), (2, 6, 4, 6), (2, 4, 2, 6)]
         # Keys of the prefix are none of the stream's positions.
         assert later.facts.whole == (names[1],)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from traces import RESID, booted, left_alone, reference, same
+from traces import RESID, booted, left_alone, plain, reference, same
 
 from conformance.adapters.bd3lm import SPEC as SHIPPED
 from conformance.adapters.bd3lm_reference import SPEC as REFERENCE
@@ -111,3 +111,11 @@ def test_a_run_ends_where_it_is_told_to(bridge, stop: Any, cached: bool) -> None
     other = reference(bridge, cached=cached, resume=replace(part.stopped.state, canvas=canvas)).canvas
     assert other[:, 1].tolist() == [5, 5]
     assert not other.equal(whole.canvas)
+
+
+def test_a_run_ends_before_the_kind_it_is_told(bridge) -> None:
+    whole = list(plain(bridge, guided=True))
+    for kind in ("uncond", "denoise"):
+        part = plain(bridge, guided=True, stop=(0, 1, kind))
+        assert list(part) == whole[: whole.index((0, 1, kind))]
+        assert part.stopped.kind == kind
