@@ -112,13 +112,14 @@ class Dial:
 class Sampler:
     """The loop that turns masks into text.
 
-    `sample(bridge, prompt, observer=None, resume=None, seed=0, **options)` takes ids `batch length` and returns a tensor
-    `batch length` that starts with them. It tells `observer` (`conformance.denoising.Observer`) of every step, and goes
-    on from a `Step.state` that it gets as `resume`. Row i of a batch with seed s is the run of that row alone with s + i.
-    `options` are those of a run that is short and stops by itself, `further` other ones of which the same is to hold,
-    `cached` further ones with which keys and values are kept; `length` is the option that says how many tokens there
-    are in the end, the prompt's included. In `layout` a step's window is the stream, and `arguments(t)` are what the
-    noise level t, `batch`, is there. In an `absorbing` sampler what is revealed stays.
+    `sample(bridge, prompt, observer=None, resume=None, seed=0, **options)` takes ids `batch length` and returns ids
+    `batch length` that start with them; `bridge` may be a stand-in that is called in the same way. It tells `observer`
+    (`conformance.denoising.Observer`) of every step, and goes on from a `Step.state` that it gets as `resume`. Row i of
+    a batch with seed s is the run of that row alone with s + i. `options` are those of a run that is short and stops by
+    itself, `further` other ones of which the same is to hold, `cached` those with which keys and values are kept;
+    `length` is the option that says how many tokens there are in the end, the prompt's included. In `layout` a step's
+    window is the stream, and `arguments(t)` are what the noise level t, `batch`, is there. In an `absorbing` sampler
+    what is revealed stays.
     """
 
     sample: Callable[..., Any]

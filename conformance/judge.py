@@ -67,7 +67,8 @@ class Judge:
         broken = {f.at for outcomes in needs.values() for outcome in outcomes for f in outcome.findings}
         judged = [finding for finding in found if finding.at not in wrong]
         outcome = self.ledger.settle(required, layout, self._layers(), judged, untold=broken)
-        if outcome.verdict is Verdict.PASS and len(judged) < len(found) and unmet:
+        # Where a capability was not refused as it should be, nobody has refused what rests on it.
+        if outcome.verdict is Verdict.PASS and (len(judged) < len(found) or evidence.refused) and unmet:
             return Outcome(Verdict.BLOCKED, cause=f"{', '.join(unmet)} is not met at {', '.join(sorted(broken)[:3])}")
         if outcome.verdict is Verdict.PASS and evidence.refused:
             outcome = Outcome(Verdict.REFUSED)

@@ -15,7 +15,18 @@ from enum import StrEnum
 
 from .finding import Finding
 
-FAMILIES = ("loading", "hooks", "cache", "mask", "parity", "gradients", "interventions", "throughput", "snapshot")
+FAMILIES = (
+    "loading",
+    "hooks",
+    "cache",
+    "mask",
+    "parity",
+    "gradients",
+    "interventions",
+    "denoising",
+    "throughput",
+    "snapshot",
+)
 """Families in the order in which they run and are reported; each is a module under `checks/`."""
 
 CONTRACT_VERSION = "1"

@@ -121,7 +121,7 @@ class AdapterSpec:
                     f"spec {self.name!r}: capability {name!r} is declined with NotYet(...) or Impossible(...)"
                 )
         if self.sampler is not None and "denoise" in self.capabilities:
-            raise ValueError(f"spec {self.name!r}: it declines capability 'denoise' and has a sampler; drop one of the two")
+            raise ValueError(f"spec {self.name!r}: declines capability 'denoise' and has a sampler; drop one of them")
         if self.checkpoint is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", self.checkpoint):
             raise ValueError(f"spec {self.name!r}: checkpoint is {self.checkpoint!r}, want 'OWNER/NAME@REV'")
         names = [layout.name for layout in self.layouts]

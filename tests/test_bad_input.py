@@ -73,6 +73,14 @@ SPECS = {
         "capabilities={'loss': 'no'}",
         "ValueError: spec 'mine': capability 'loss' is declined with NotYet(...) or Impossible(...)",
     ),
+    "capability declined and there": (
+        "sampler=Sampler(len, layout='sample', arguments=dict)",
+        "ValueError: spec 'mine': declines capability 'denoise' and has a sampler; drop one of them",
+    ),
+    "sampler in an unknown layout": (
+        "capabilities={}, sampler=Sampler(len, layout='smaple', arguments=dict)",
+        "ValueError: spec 'mine': unknown layout 'smaple'; did you mean 'sample'?",
+    ),
     "layout twice": (
         "layouts=(TRAIN, TRAIN)",
         "ValueError: spec 'mine': got layouts ['train', 'train'], want at least one and each name once",
