@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
 
 from .caching import CachingBridge
 from .lens import DiffusionCache
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
 MASKS = ("attention_mask", "one_zero_attention_mask")
+
+
+def _as_called(upstream: Callable[..., Any]) -> Callable[[Method], Method]:
+    """Let a method that hands all its arguments on show the signature of the one that takes them."""
+
+    def show(method: Method) -> Method:
+        method.__wrapped__ = upstream  # type: ignore[attr-defined]
+        return method
+
+    return show
 
 
 class DiffusionBridge(CachingBridge):
@@ -108,57 +121,31 @@ class DiffusionBridge(CachingBridge):
             raise NotImplementedError(f"loss_fn: {self._architecture} does not predict the next token")
         return super().loss_fn(*args, **kwargs)
 
-    def enable_compatibility_mode(
-        self,
-        disable_warnings: bool = False,
-        no_processing: bool = False,
-        fold_ln: bool = True,
-        center_writing_weights: bool = True,
-        center_unembed: bool = True,
-        fold_value_biases: bool = True,
-        refactor_factored_attn_matrices: bool = False,
-    ) -> None:
+    @_as_called(TransformerBridge.enable_compatibility_mode)
+    def enable_compatibility_mode(self, *args: Any, **kwargs: Any) -> None:
         """Process weights for analysis and switch on older names; arguments as upstream's.
 
         Mends: flags were applied to models whose function they change, such as folding a norm whose output is shifted
         by the noise level; those that the adapter calls unsound are refused before anything has changed. And hook
         points were renamed after their aliases, so that `hook.name` was `hook_embed` for `embed.hook_out`.
         """
-        flags = {
-            "fold_ln": fold_ln,
-            "center_writing_weights": center_writing_weights,
-            "center_unembed": center_unembed,
-            "fold_value_biases": fold_value_biases,
-            "refactor_factored_attn_matrices": refactor_factored_attn_matrices,
-        }
-        if not no_processing:
-            self._refuse_unsound(flags, "; or set no_processing=True")
+        mode = super().enable_compatibility_mode
+        asked = _given(mode, args, kwargs)
+        if not asked["no_processing"]:
+            self._refuse_unsound(asked, "; or set no_processing=True")
         names = {point: point.name for point in self.hook_points()}
         try:
-            super().enable_compatibility_mode(disable_warnings, no_processing, **flags)
+            mode(*args, **kwargs)
         finally:
             for point in self.hook_points():
                 point.name = names.get(point, point.name)
 
-    def process_weights(
-        self,
-        verbose: bool = False,
-        fold_ln: bool = True,
-        center_writing_weights: bool = True,
-        center_unembed: bool = True,
-        fold_value_biases: bool = True,
-        refactor_factored_attn_matrices: bool = False,
-    ) -> None:
+    @_as_called(TransformerBridge.process_weights)
+    def process_weights(self, *args: Any, **kwargs: Any) -> None:
         """Process weights for analysis; arguments as upstream's. Mends what `enable_compatibility_mode` does."""
-        flags = {
-            "fold_ln": fold_ln,
-            "center_writing_weights": center_writing_weights,
-            "center_unembed": center_unembed,
-            "fold_value_biases": fold_value_biases,
-            "refactor_factored_attn_matrices": refactor_factored_attn_matrices,
-        }
-        self._refuse_unsound(flags)
-        super().process_weights(verbose, **flags)
+        process = super().process_weights
+        self._refuse_unsound(_given(process, args, kwargs))
+        process(*args, **kwargs)
 
     @property
     def block_size(self) -> int:
@@ -260,7 +247,7 @@ class DiffusionBridge(CachingBridge):
             return residual
         return torch.zeros(residual.shape[:2], dtype=torch.long, device=residual.device)
 
-    def _refuse_unsound(self, flags: dict[str, bool], way_out: str = "") -> None:
+    def _refuse_unsound(self, flags: dict[str, Any], way_out: str = "") -> None:
         unsound = getattr(self.adapter, "unsound_processing", {})
         refused = [flag for flag, asked in flags.items() if asked and flag in unsound]
         if refused:
@@ -274,3 +261,10 @@ class DiffusionBridge(CachingBridge):
     @property
     def _architecture(self) -> str:
         return self.cfg.architecture or type(self.adapter).__name__
+
+
+def _given(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, defaults included."""
+    bound = inspect.signature(method).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
