@@ -9,7 +9,7 @@ from ..spec import Branch, Dial, Sampler
 from .bd3lm import MODULATION, SIGMA, TRAIN
 from .bd3lm import SPEC as SHIPPED
 
-MODULATION = (*MODULATION, "adaln_final")
+MODULATION = (*BLOCKS_MODULATION, "adaln_final")
 
 
 def turn_block_size(bridge: Any, size: int) -> None:

@@ -53,7 +53,7 @@ def observed(value: Tensor, explicit: Callable[[], Tensor]) -> Tensor:
     """What a kernel gives where its steps are observed: the same bits, with the gradient of the steps."""
     if not torch.is_grad_enabled():
         return value
-    same: Tensor = _Value.apply(value.detach(), explicit())
+    same: Tensor = _Value.apply(value.detach(), explicit())  # type: ignore[no-untyped-call]
     return same
 
 
