@@ -26,10 +26,11 @@ def boot(
     """Boot a bridge from a checkpoint, in fp32 unless asked otherwise, on CPU.
 
     `folder` is one, or OWNER/NAME in the local hub cache. Without `adapter`, TransformerLens selects its own by
-    architecture. With one (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built around it, or the subclass that it names as `bridge_class`,
-    and TransformerLens's mapping of architectures is neither read nor written. With `hf_model`, a model that is built
-    already is taken instead of one loaded from the folder. Code of the folder runs only with `trust_remote_code`; None
-    leaves the flag out, as a user does who forgets it.
+    architecture. With one (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built
+    around it, or the subclass that it names as `bridge_class`, and TransformerLens's mapping of architectures is
+    neither read nor written. With `hf_model`, a model that is built already is taken instead of one loaded from the
+    folder. Code of the folder runs only with `trust_remote_code`; None leaves the flag out, as a user does who forgets
+    it.
     """
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer

@@ -158,7 +158,7 @@ class Boot:
         return {name: self.small.varied(variant) for name, variant in self.spec.variants.items()}
 
     def turned(self, layout: str, argument: PerRow) -> Pair | None:
-        """The pair in a layout under the first config at hand in which an argument acts, if it does not here, or not."""
+        """The pair in a layout under the first config at hand that turns an argument on or off."""
         for other in (self.small, *self.variants.values()):
             if layout in other.pairs and argument.acts(other.config) != argument.acts(self.config):
                 return other.pairs[layout]

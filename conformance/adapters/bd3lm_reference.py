@@ -9,8 +9,6 @@ from ..spec import Branch, Dial, Sampler
 from .bd3lm import MODULATION, SIGMA, TRAIN
 from .bd3lm import SPEC as SHIPPED
 
-MODULATION = (*BLOCKS_MODULATION, "adaln_final")
-
 
 def turn_block_size(bridge: Any, size: int) -> None:
     """Set the block size the way a user does."""
@@ -53,7 +51,7 @@ SPEC = replace(
         ),
     ),
     variants={
-        name: replace(variant, without=MODULATION) if variant.without else variant
+        name: replace(variant, without=(*MODULATION, "adaln_final")) if variant.without else variant
         for name, variant in SHIPPED.variants.items()
     },
     dial=Dial(turn_block_size),
