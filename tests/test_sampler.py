@@ -239,8 +239,7 @@ def test_a_coarse_grid_needs_fewer_forwards_than_tokens(denoise, boot) -> None:
 
 def test_the_model_runs_no_more_often_than_there_are_tokens(denoise) -> None:
     for seed in range(3):
-        watched = Watched()
-        denoise(seed=seed, times="grid", steps=40, observer=watched)
+        denoise(seed=seed, times="grid", steps=40, observer=(watched := Watched()))
         assert 7 <= watched.count("denoise") <= 20 < len(watched)
 
 
@@ -266,8 +265,7 @@ def test_other_models_of_the_class_are_sampled(boot, denoise, name: str) -> None
 def test_texts_may_be_longer_than_the_context(boot, denoise, options: dict[str, Any]) -> None:
     want = [denoise_plainly(boot, [], 50, seed, **options)[0] for seed in range(2)]
     assert denoise(length=50, seed=range(2), **options).tolist() == want
-    watched = Watched()
-    denoise(length=50, seed=0, observer=watched, **options)
+    denoise(length=50, observer=(watched := Watched()), **options)
     assert {(s.window.start, s.window.stop) for s, _ in watched} == {(max(e - 21, 0), e) for e in range(3, 52, 3)}
 
 
