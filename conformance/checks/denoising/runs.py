@@ -144,7 +144,12 @@ def sample(boot: Boot, prompt: Tensor, *, bridge: Any = None, length: int | None
 
 
 def watched(boot: Boot, prompt: Tensor, *, bridge: Any = None, also: Observer | None = None, **told: Any) -> Run:
-    """A run with a recorder; `seed`, `resume`, `length` and other options as the sampler takes them."""
+    """A run with a recorder; `seed`, `resume`, `length` and other options as the sampler takes them.
+
+    SubjectRaised where it raises, or tells nothing.
+    """
+    from ...pair import SubjectRaised
+
     bridge = boot.small.bridge if bridge is None else bridge
     recorder, length = Recorder(also), told.pop("length", None)
     counting = bridge.original_model.register_forward_pre_hook(recorder.forward, with_kwargs=True)
@@ -152,6 +157,8 @@ def watched(boot: Boot, prompt: Tensor, *, bridge: Any = None, also: Observer | 
         tokens = sample(boot, prompt, bridge=bridge, length=length, **{"seed": 1, **told, "observer": recorder})
     finally:
         counting.remove()
+    if not recorder.steps:
+        raise SubjectRaised(f"the sampler told of no step, and ran {len(recorder.strays)} forwards")
     boot.forwards["subject"] += sum(len(seen.forwards) for seen in recorder.steps)
     return Run(prompt, told, tokens, recorder.steps, recorder.strays)
 

@@ -35,8 +35,6 @@ def forwards(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
 
 def misreported(run: runs.Run, case: str = "") -> Iterator[Finding]:
     """Forwards that are not those of the steps; the first of each kind."""
-    if not run.steps:
-        yield Finding("no-steps", "step", got="a text without a step", want="every step announced", case=case)
     for stray in run.strays[:1]:
         yield Finding("unannounced", "step", got=stray, want="before, its forward, after", case=case)
     for seen in run.steps:
@@ -144,8 +142,7 @@ def masks(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         return
     for case, run in runs.every(boot):
         yield from _untrue(boot, run, case)
-        last = run.steps[-1].outcome.canvas if run.steps else None
-        left = [] if last is None else [token for token in last.flatten().tolist() if token == runs.mask_of(boot)]
+        left = [token for token in run.canvas.flatten().tolist() if token == runs.mask_of(boot)]
         if left:
             yield Finding("mask-left", "outcome.canvas", got=f"{len(left)} masks at the end", want="none", case=case)
 
