@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def boot(
-    folder: str | Path,
+    folder: str | Path | None = None,
     adapter: str | type | None = None,
     *,
     trust_remote_code: bool | None = None,
@@ -25,7 +25,8 @@ def boot(
 ) -> TransformerBridge:
     """Boot a bridge from a checkpoint, in fp32 unless asked otherwise, on CPU.
 
-    `folder` is one, or OWNER/NAME in the local hub cache. Without `adapter`, TransformerLens selects its own by
+    `folder` is one, or OWNER/NAME in the local hub cache; None is the bundled miniature of a known adapter, whose code
+    comes with this package and needs no flag. Without `adapter`, TransformerLens selects its own by
     architecture. With one (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built
     around it, or the subclass that it names as `bridge_class`, and TransformerLens's mapping of architectures is
     neither read nor written. With `hf_model`, a model that is built already is taken instead of one loaded from the
@@ -35,6 +36,8 @@ def boot(
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
 
+    if folder is None:
+        folder, trust_remote_code = _miniature(adapter), True
     # Loaded here, with the flag set, as TransformerLens would look for it on the hub. transformers asks on the
     # terminal where the flag is None.
     trusted = bool(trust_remote_code)
@@ -51,6 +54,17 @@ def boot(
         )
     chosen, needed = _adapter_class(adapter)
     return _boot_with(chosen, str(folder), tokenizer, trusted, {**needed, **(overrides or {})}, hf_model, dtype)
+
+
+def _miniature(adapter: str | type | None) -> Path:
+    """The bundled model of a known adapter, with its weights drawn."""
+    from . import checkpoint
+    from .adapters import resolve
+
+    (spec,) = resolve([adapter]) if isinstance(adapter, str) and ":" not in adapter else (None,)
+    if spec is None or spec.fixture is None:
+        raise ValueError(f"folder: got None, want a checkpoint; adapter {adapter!r} has no bundled miniature")
+    return checkpoint.materialise(checkpoint.fixture_folder(spec.fixture), spec)
 
 
 def _adapter_class(adapter: str | type) -> tuple[type, Mapping[str, object]]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,6 +33,18 @@ def summary(text: str) -> list[str]:
 def test_the_transcript_is_what_a_run_says(run: Callable) -> None:
     (transcript,) = blocks("text")
     assert summary(run("--adapter", "bd3lm", timed=True).text) == summary(transcript)
+
+
+def test_what_the_readme_does_with_the_complete_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in blocks("python") if "bd3lm-reference" in block)
+    exec(compile(block, "README.md", "exec"), {})
+    first, second, text, *steps = capsys.readouterr().out.splitlines()
+    assert first == "torch.Size([1, 4, 5, 5]) torch.Size([1, 24])"
+    assert second.startswith("tensor([[")
+    assert text.startswith("a dog")
+    assert len(text) == len("a dog") + 15
+    # A step for every token that is not the prompt's, and the steered canvas on two lines.
+    assert len(steps) == 15 + 2
 
 
 def test_the_paths_that_the_readme_names_exist() -> None:

@@ -44,6 +44,8 @@ def test_it_conforms_with_an_empty_ledger(run: Callable[..., Any]) -> None:
     assert "0 unknown" in hooks
     # Hooks behind a flag that is off refuse to be attached.
     assert "4 refused" in hooks
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert hooks in readme
 
 
 def test_transformer_lens_knows_nothing_of_it(boot: Any) -> None:
@@ -66,6 +68,18 @@ def test_it_is_booted_by_the_name_of_its_spec(miniature: Path) -> None:
     # What the spec says that the model needs here.
     assert bridge.original_model.config.attn_backend == "sdpa"
     assert bridge.tokenizer.convert_tokens_to_ids(bridge.tokenizer.mask_token) == bridge.cfg.mask_token_id == 66
+
+
+def test_without_a_folder_it_is_the_miniature(boot: Any) -> None:
+    import conformance
+
+    bridge = conformance.boot(adapter="bd3lm-reference")
+    assert bridge(ids(), **RUN).equal(boot.bridge(ids(), **RUN))
+    for adapter in (None, "conformance.reference.adapter:BD3LMReferenceAdapter"):
+        with pytest.raises(
+            ValueError, match=r"folder: got None, want a checkpoint; adapter .* has no bundled miniature"
+        ):
+            conformance.boot(adapter=adapter)
 
 
 def test_names_that_boot_does_not_know(miniature: Path) -> None:

@@ -199,7 +199,8 @@ def test_the_badge_has_counts_and_the_model_they_hold_for(run: Callable, model: 
         "schemaVersion": 1,
         "label": "bd3lm (miniature)",
         "message": f"{levels['MUST']['of']}/{levels['MUST']['of']} MUST · {levels['SHOULD']['of']}/"
-        f"{levels['SHOULD']['of']} SHOULD · {whole['summary']['deviations']} deviations",
+        f"{levels['SHOULD']['of']} SHOULD · {whole['summary']['refused']} refused · "
+        f"{whole['summary']['deviations']} deviations",
         "color": "brightgreen",
     }
     asked = ("--checkpoint", str(model), "--trust-remote-code", "-k", "truths")

@@ -25,8 +25,10 @@ def label(adapter: str, model: Mapping[str, Any]) -> str:
 
 
 def counts(summary: Mapping[str, Any]) -> str:
-    """`41/41 MUST · 2/3 SHOULD · 2 deviations`."""
+    """`41/41 MUST · 2/3 SHOULD · 3 refused · 2 deviations`: what is met by refusing is not done."""
     parts = [f"{count['met']}/{count['of']} {level}" for level, count in summary["levels"].items() if count["of"]]
+    if summary["refused"]:
+        parts.append(f"{summary['refused']} refused")
     if summary["deviations"]:
         parts.append(f"{summary['deviations']} deviations")
     return " · ".join(parts)

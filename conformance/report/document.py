@@ -108,11 +108,12 @@ def _summary(results: Sequence[Mapping[str, Any]], red: bool, state: str) -> dic
         verdicts = [found for (own, _), found in by_requirement.items() if own == level]
         met = sum(all(verdict in MET for verdict in found) for found in verdicts)
         counts[str(level)] = {"met": met, "of": len(verdicts)}
-    deviating = sum(Verdict.DEVIATION in found for found in by_requirement.values())
+    having = {verdict: sum(verdict in found for found in by_requirement.values()) for verdict in Verdict}
     return {
         "conforms": not red if state == "COMPLETE" else None,
         "levels": counts,
-        "deviations": deviating,
+        "refused": having[Verdict.REFUSED],
+        "deviations": having[Verdict.DEVIATION],
         "verdicts": dict(sorted(Counter(result["verdict"] for result in results).items())),
     }
 

@@ -47,7 +47,7 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:
-    """`bd3lm (miniature): 41/41 MUST · 2 deviations · CONFORMS`."""
+    """`bd3lm (miniature): 41/41 MUST · 3 refused · 2 deviations · CONFORMS`."""
     summary = adapter["summary"]
     verdict = {True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]]
     return f"{label(adapter['adapter'], adapter['model'])}: {counts(summary)} · {verdict}"
