@@ -11,7 +11,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components import LinearBridge, MLPBridge, NormalizationBridge
 from transformer_lens.model_bridge.generalized_components.block import BlockBridge
 
-from .attention import BlockDiffusionAttentionBridge, heard, observed, parts, watched
+from .attention import BlockDiffusionAttentionBridge, apart, heard, observed, parts, watched
 
 CHUNKS = ("shift_attn", "scale_attn", "gate_attn", "shift_mlp", "scale_mlp", "gate_mlp")
 """The modulation of a block in the order of its projection (Peebles & Xie, arXiv 2212.09748, adaLN-Zero)."""
@@ -48,7 +48,7 @@ class LayerNormBridge(NormalizationBridge):
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         """Normalised stream, `batch pos d_model`, in the dtype of what came in."""
-        x = self.hook_in(hidden_states)
+        x = self.hook_in(apart(hidden_states, self.hook_in))
         wide = x if x.dtype is torch.float64 else x.float()
         norm: Any = self.original_component
         weight: Tensor = norm.weight
@@ -56,7 +56,8 @@ class LayerNormBridge(NormalizationBridge):
         if heard(self.hook_scale, self.hook_normalized):
             centred = wide - wide.mean(dim=-1, keepdim=True)
             variance = centred.square().mean(dim=-1, keepdim=True)
-            scale, scaled = watched(self.hook_scale, (variance + self.config.eps).sqrt())
+            root = apart((variance + self.config.eps).sqrt(), self.hook_scale, saved=True)
+            scale, scaled = watched(self.hook_scale, root)
             normalized, changed = watched(self.hook_normalized, centred / scale)
             out = normalized * weight if scaled or changed else observed(out, lambda: normalized * weight)
         normed: Tensor = self.hook_out(out.to(x.dtype))
@@ -104,25 +105,26 @@ class AdaLNBlockBridge(BlockBridge):
         """The residual stream after the block, `batch pos d_model`; arguments as in attention, and `batch d_cond`."""
         (x,), _ = self._maybe_inject_start_residual((x,), {})
         self._check_stop_at_layer(x)
-        x = self.hook_in(x)
+        x = self.hook_in(apart(x, self.hook_in))
         chunks = self._modulation(conditioning)
         h = modulated(self.ln1(x), chunks.get("shift_attn"), chunks.get("scale_attn"))
         attended = self.attn(h, rotary, mask, causal, store_kv)
         x = self.hook_resid_mid(x + self.hook_attn_out(self._gated(attended, chunks.get("gate_attn"))))
-        entering = self.hook_mlp_in(x) if self._read_use_hook_mlp_in() else x
+        entering = self.hook_mlp_in(apart(x, self.hook_mlp_in)) if self._read_use_hook_mlp_in() else x
         h = modulated(self.ln2(entering), chunks.get("shift_mlp"), chunks.get("scale_mlp"))
         after: Tensor = self.hook_out(x + self.hook_mlp_out(self._gated(self.mlp(h), chunks.get("gate_mlp"))))
         return after
 
     def _modulation(self, conditioning: Tensor | None) -> dict[str, Tensor]:
         """The six parts by name, each `batch d_model`."""
-        if not self.adaln:
+        if conditioning is None:
             return {}
-        six = parts(self.adaln_modulation(conditioning), len(CHUNKS))
+        projection = self.adaln_modulation
+        six = parts(projection(apart(conditioning, projection.hook_in)), len(CHUNKS))
         return {name: getattr(self, f"hook_{name}")(part) for name, part in zip(CHUNKS, six, strict=True)}
 
     def _gated(self, branch: Tensor, gate: Tensor | None) -> Tensor:
         """What a branch adds to the stream; the model drops out inside the gate."""
         block: Any = self.original_component
-        branch = F.dropout(branch, p=block.dropout, training=self.training)
+        branch = F.dropout(branch, p=block.dropout1.p, training=self.training)
         return branch if gate is None else gate[:, None] * branch
