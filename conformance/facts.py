@@ -119,7 +119,8 @@ class Sampler:
     itself, `further` other ones of which the same is to hold, `cached` those with which keys and values are kept;
     `length` is the option that says how many tokens there are in the end, the prompt's included. In `layout` a step's
     window is the stream, and `arguments(t)` are what the noise level t, `batch`, is there. In an `absorbing` sampler
-    what is revealed stays.
+    what is revealed stays. With the options `ending(token)` a text ends after this token, None where none can end it;
+    in an `open_ended` one it may be longer than the context, and begins with the text that the same seed gives within.
     """
 
     sample: Callable[..., Any]
@@ -129,4 +130,6 @@ class Sampler:
     further: tuple[Mapping[str, object], ...] = ()
     cached: Mapping[str, object] | None = None
     absorbing: bool = True
+    ending: Callable[[int], Mapping[str, object]] | None = None
+    open_ended: bool = False
     length: str = "length"

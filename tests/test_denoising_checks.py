@@ -108,3 +108,33 @@ def test_the_first_block_of_a_long_prompt_is_not_denoised(boot: Any) -> None:
     run = runs.watched(boot, given, length=9)
     assert {seen.step.block for seen in run.steps} == {2}
     assert [seen.step.step for seen in run.steps] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (ValueError("length: got 24, want at most 21"), []),
+        (ValueError("got 24, want at most 21"), [("unclear-error", "length")]),
+        (RuntimeError("length 24 and 21 must match"), [("unclear-error", "length")]),
+    ],
+)
+def test_who_declines_texts_beyond_the_context_refuses_them_by_the_length(boot: Any, error: Any, found: Any) -> None:
+    inner = boot.spec.sampler.sample
+
+    def sample(bridge: Any, prompt: Any, **options: Any) -> Any:
+        if options["length"] > 21:
+            raise error
+        return inner(bridge, prompt, **options)
+
+    let(boot, open_ended=False, sample=sample)
+    assert [(finding.code, finding.at) for finding in findings(boot, "beyond-context")] == found
+
+
+def test_where_no_token_ends_a_text_nothing_is_said_of_it(boot: Any) -> None:
+    from conformance.judge import Evidence
+
+    let(boot, ending=None)
+    (required,) = [required for required in OURS if required.id == "denoising/ending"]
+    evidence = Evidence()
+    assert list(required.check(boot, evidence)) == []
+    assert evidence.refused

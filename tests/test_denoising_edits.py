@@ -95,7 +95,11 @@ def test_a_run_goes_on_from_every_entry_as_if_it_had_not_stopped(bridge, cached:
         assert key in rest or key[2] != "denoise"
 
 
-@pytest.mark.parametrize("stop", [(2, 1), (2, 1, "denoise"), lambda step: (step.block, step.step) == (2, 1)], ids=str)
+@pytest.mark.parametrize(
+    "stop",
+    [(2, 1), (2, 1, "denoise"), lambda step: (step.block, step.step) == (2, 1)],
+    ids=["block and step", "with a kind", "function"],
+)
 @CACHED
 def test_a_run_ends_where_it_is_told_to(bridge, stop: Any, cached: bool) -> None:
     whole = reference(bridge, cached=cached)

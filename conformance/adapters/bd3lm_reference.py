@@ -63,5 +63,7 @@ SPEC = replace(
         # With few times there are steps that reveal nothing, and draw again from what they have.
         further=({"times": "grid", "steps": 12},),
         cached={"cached": True},
+        ending=lambda token: {"until_eos": True, "eos": token},
+        open_ended=True,
     ),
 )

@@ -1,3 +1,3 @@
 """denoising: samplers that lose, leak or hide something, and steps that are not what they are called."""
 
-from . import logits, steps, text, watching  # noqa: F401
+from . import ends, logits, steps, text, watching  # noqa: F401
