@@ -201,6 +201,67 @@ def test_edits_by_return_and_in_place_do_the_same(bridge: Any, hook: str, mode: 
     assert (logits[0] - plain).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("variant", ["conditioned on noise", "without adaLN"])
+@pytest.mark.parametrize("layout", [(two_halves(), HALVES), (ids(8), RUN)], ids=["train", "sample"])
+def test_no_edit_in_place_reaches_what_stands_beside_its_hook(boot: Any, variant: str, layout: Any) -> None:
+    """Not the skip connection, not another layer's modulation, not the caller's tensors; gradients are the same too."""
+    tokens, arguments = layout
+    bridge = boot.variants[variant].boot_again()
+    bridge.set_use_attn_result(True)
+    bridge.set_use_hook_mlp_in(True)
+    weights = list(bridge.parameters())
+
+    def returned(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+        return tensor * 1.25 if tensor.is_floating_point() else (tensor + 1) % 60
+
+    def in_place(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+        return tensor.mul_(1.25) if tensor.is_floating_point() else tensor.add_(1).remainder_(60)
+
+    for name in {point.name for point in bridge.hook_dict.values()}:
+        if bridge._gated_hook_reason(name):
+            continue
+        outcomes = []
+        for edit in (returned, in_place):
+            given, levels = tokens.clone(), arguments["timesteps"].clone()
+            hooks = [(name, edit)]
+            logits = bridge.run_with_hooks(given, fwd_hooks=hooks, **{**arguments, "timesteps": levels})
+            outcomes.append((logits, torch.autograd.grad(logits.square().sum(), weights, materialize_grads=True)))
+            assert given.equal(tokens), name
+            assert levels.equal(arguments["timesteps"]), name
+        (want, gradients), (got, others) = outcomes
+        assert got.equal(want), name
+        for one, other in zip(gradients, others, strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_an_edit_in_place_leaves_the_stream_that_a_run_goes_on_from(bridge: Any) -> None:
+    name = "blocks.1.hook_resid_pre"
+    _, cache = bridge.run_with_cache(ids(), names_filter=name, **RUN)
+    residual = cache[name].clone()
+    hooks = [(name, lambda tensor, hook: tensor.mul_(2))]
+    bridge.run_with_hooks(cache[name], fwd_hooks=hooks, start_at_layer=1, **RUN)
+    assert cache[name].equal(residual)
+
+
+def test_gradients_after_a_run_in_inference_mode(bridge: Any) -> None:
+    """Rotary tables that were made there, for this length, cannot be part of a graph."""
+    with torch.inference_mode():
+        want = bridge(ids(), **RUN)
+    got = bridge(ids(), **RUN)
+    got.sum().backward()
+    assert got.equal(want)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_casting_does_not_round_the_frequencies(boot: Any, bridge: Any, dtype: torch.dtype) -> None:
+    """In bfloat16 the 300th position would be the 300th or the 302nd."""
+    frequencies = bridge.original_model.backbone.rotary_emb.inv_freq.clone()
+    bridge.to(dtype)
+    assert bridge(ids(), **RUN).equal(boot.boot_again(dtype=dtype)(ids(), **RUN))
+    bridge.to(torch.float32)
+    assert bridge.original_model.backbone.rotary_emb.inv_freq.equal(frequencies)
+
+
 def test_a_mask_that_is_edited_is_the_one_that_is_used(bridge: Any) -> None:
     """The second block of the sampling view is hidden from the third, for one head or for all."""
     _, cache = bridge.run_with_cache(ids(), names_filter=lambda name: "pattern" in name, **RUN)

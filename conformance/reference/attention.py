@@ -26,6 +26,14 @@ def watched(point: Callable[[Tensor], Tensor], tensor: Tensor) -> tuple[Tensor, 
     return after, after is not tensor or before is None or _version(after) != before
 
 
+def apart(tensor: Tensor, *points: HookPoint, saved: bool = False) -> Tensor:
+    """A tensor that is needed again, or a copy for hooks that listen to it, as they may edit it in place.
+
+    It is needed by what stands beside the hook, such as a skip connection, or, `saved`, by its own gradient alone.
+    """
+    return tensor.clone() if (torch.is_grad_enabled() or not saved) and heard(*points) else tensor
+
+
 def _version(tensor: Tensor) -> int | None:
     # Tensors of inference mode count no changes: there, whoever listens may have edited.
     return None if tensor.is_inference() else tensor._version
@@ -119,7 +127,8 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
         q = self.hook_rot_q(rotated(q, cos[-length:], sin[-length:]))
         k = self.hook_rot_k(rotated(k, cos, sin))
         z = self._attended(q, k, v, mask.to(q.dtype), causal)
-        out: Tensor = self.hook_out(self._projected(self.hook_z(z)))
+        z = self.hook_z(apart(z, self.hook_z, self.o.hook_in, saved=True))
+        out: Tensor = self.hook_out(self._projected(z))
         return out
 
     def _attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, causal: bool) -> Tensor:
@@ -132,7 +141,8 @@ class BlockDiffusionAttentionBridge(GeneralizedComponent):
         z = F.scaled_dot_product_attention(q, k, v, attn_mask=None if causal else mask, is_causal=causal)
         if heard(self.hook_attn_scores, self.hook_pattern):
             scores, scored = watched(self.hook_attn_scores, q @ k.mT / math.sqrt(q.shape[-1]) + mask)
-            pattern, weighed = watched(self.hook_pattern, scores.softmax(dim=-1))
+            weights = apart(scores.softmax(dim=-1), self.hook_pattern, saved=True)
+            pattern, weighed = watched(self.hook_pattern, weights)
             z = pattern @ v if scored or weighed else observed(z, lambda: pattern @ v)
         return z.transpose(1, 2)
 

@@ -12,7 +12,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components import EmbeddingBridge
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
-from .attention import parts
+from .attention import apart, parts
 from .block import modulated, without_positions
 
 
@@ -82,7 +82,7 @@ class BlockDiffusionBackboneBridge(_Nameless):
         past = self._past()
         self._check_length(indices, two_halves, past)
         sigma = self._checked_levels(sigma, indices)
-        x = model.vocab_embed(self.hook_in(indices))
+        x = model.vocab_embed(self.hook_in(apart(indices, self.hook_in, model.vocab_embed.hook_in)))
         states = [x]
         conditioning = self._conditioning(sigma, x) if model.adaln else None
         rotary, mask = self._rotary(x, two_halves, past), self._mask(x, two_halves, past)
@@ -92,6 +92,16 @@ class BlockDiffusionBackboneBridge(_Nameless):
         logits = self.hook_out(self._read_out(x, conditioning))
         kept = slice(0, model.n if two_halves else None)
         return logits[:, kept], [state[:, kept] for state in states] if output_hidden_states else []
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move and cast; frequencies that were rounded with the weights would move the positions far out."""
+        model: Any = self.original_component
+        frequencies = model.rotary_emb.inv_freq
+        moved = super()._apply(fn, recurse)
+        now = model.rotary_emb.inv_freq
+        if now.dtype is not frequencies.dtype:
+            model.rotary_emb.inv_freq = frequencies.to(now.device, torch.promote_types(now.dtype, torch.float32))
+        return moved
 
     def _past(self) -> int | None:
         """Tokens in the cache of keys and values, None where none is open."""
@@ -134,7 +144,7 @@ class BlockDiffusionBackboneBridge(_Nameless):
         wide = torch.float64 if weight.dtype is torch.float64 else torch.float32
         if sigma is None or not model.config.time_conditioning:
             sigma = torch.zeros(len(x), device=x.device)
-        levels = self.hook_timestep(sigma.to(wide).expand(len(x)))
+        levels = self.hook_timestep(apart(sigma.to(wide).expand(len(x)), self.hook_timestep))
         half = weight.shape[1] // 2
         omega = torch.exp(-math.log(10_000) * torch.arange(half, dtype=wide, device=x.device) / half)
         angle = levels[:, None] * omega
@@ -147,8 +157,8 @@ class BlockDiffusionBackboneBridge(_Nameless):
         model: Any = self.original_component
         length = model.n if two_halves else x.shape[1] + (past or 0)
         rotary = model.rotary_emb
-        if rotary.cos_cached is not None and rotary.cos_cached.dtype is not rotary.inv_freq.dtype:
-            # The model keeps its tables by length alone; another dtype needs them anew.
+        if rotary.cos_cached is not None and not _of_use(rotary.cos_cached, rotary.inv_freq):
+            # The model keeps its tables by length alone.
             rotary.seq_len_cached = None
         tables = rotary(x.new_empty((1, length)))
         width = 2 * len(rotary.inv_freq)
@@ -175,7 +185,14 @@ class BlockDiffusionBackboneBridge(_Nameless):
         layer = model.output_layer
         x = layer.norm_final(x)
         if conditioning is not None:
-            shift, scale = parts(layer.adaLN_modulation(conditioning), 2)
+            projection = layer.adaLN_modulation
+            shift, scale = parts(projection(apart(conditioning, projection.hook_in)), 2)
             x = modulated(x, self.hook_shift_final(shift), self.hook_scale_final(scale))
         logits: Tensor = layer.linear(x)
         return logits
+
+
+def _of_use(table: Tensor, frequencies: Tensor) -> bool:
+    """Whether a rotary table that was made before will do: tensors of inference mode are of no use outside it."""
+    inference = table.is_inference() and not torch.is_inference_mode_enabled()
+    return table.dtype is frequencies.dtype and table.device == frequencies.device and not inference

@@ -87,7 +87,6 @@ class AdaLNBlockBridge(BlockBridge):
         if adaln:
             submodules["adaln_modulation"] = without_positions(LinearBridge(name="adaLN_modulation"))
         super().__init__(name, config, submodules=submodules)
-        self.adaln = adaln
         for hook in ("attn_out", "resid_mid", "mlp_out"):
             setattr(self, f"hook_{hook}", HookPoint())
         for chunk in CHUNKS if adaln else ():
