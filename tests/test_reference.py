@@ -350,6 +350,39 @@ def test_lengths_that_no_view_has(bridge: Any) -> None:
         bridge(ids(4), **RUN)
 
 
+def test_what_an_open_cache_does_not_take(bridge: Any) -> None:
+    from conformance.reference.kv import cache_for
+
+    block: dict[str, Any] = {"timesteps": torch.zeros(2), "sample_mode": True, "store_kv": True}
+    with torch.no_grad(), cache_for(bridge.original_model, 2):
+        with pytest.raises(ValueError, match="input_ids: got 1 rows, want 2, for which the cache was opened"):
+            bridge(ids(3, 1), **{**block, "timesteps": torch.zeros(1)})
+        with pytest.raises(ValueError, match="sample_mode: got False, want True while a cache is open"):
+            bridge(ids(3), timesteps=torch.zeros(2))
+        for _ in range(6):
+            bridge(ids(3), **block)
+        with (
+            bridge.with_block_size(7),
+            pytest.raises(ValueError, match="the cache holds 18 tokens of 21, and has no room for 7 more"),
+        ):
+            bridge(ids(7), **block)
+
+
+def test_a_model_that_has_a_bridge_gets_no_other(boot: Any) -> None:
+    model = boot.construct()
+    bridge = boot.boot_again(hf_model=model)
+    want = bridge(ids(), **RUN)
+    with pytest.raises(ValueError, match="hf_model: another bridge is around this model already"):
+        boot.boot_again(hf_model=model)
+    assert bridge(ids(), **RUN).equal(want)
+
+
+def test_a_text_begins_without_a_prompt(bridge: Any) -> None:
+    begun = bridge.denoise(length=6, seed=(3, 4))
+    assert begun.shape == (2, 6)
+    assert begun.equal(bridge.adapter.sampler(bridge, length=6, seed=(3, 4)))
+
+
 def test_noise_levels_may_be_missing_where_they_cannot_matter(boot: Any, bridge: Any) -> None:
     given = bridge(ids(), **RUN)
     assert bridge(ids(), sample_mode=True).equal(given)

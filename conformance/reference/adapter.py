@@ -28,6 +28,14 @@ CONDITIONING = {
 }
 """From noise level to what modulates the blocks."""
 
+GATES = {"attn": "blocks.{layer}.hook_gate_attn", "mlp": "blocks.{layer}.hook_gate_mlp"}
+"""What multiplies the branches of a block."""
+MODULATIONS = {
+    "attn": ("blocks.{layer}.hook_shift_attn", "blocks.{layer}.hook_scale_attn"),
+    "mlp": ("blocks.{layer}.hook_shift_mlp", "blocks.{layer}.hook_scale_mlp"),
+}
+"""Shift and scale between the norms of a block and its branches."""
+
 UNSOUND = {
     "fold_ln": "queries, keys and values are one matrix, which the folding does not know",
     "center_writing_weights": "the matrix of the attention's output would be centred over its inputs",
@@ -58,6 +66,8 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
     sampler = staticmethod(denoise)
     cfg: Any
     bridge_aliases: dict[str, str]
+    gates: dict[str, str]
+    modulations: dict[str, tuple[str, str]]
     final_modulation: tuple[str, ...]
     unsound_processing: dict[str, str]
 
@@ -77,6 +87,7 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
         self.weight_processing_conversions = {}
         self.component_mapping = self._components()
         self.bridge_aliases = dict(CONDITIONING) if cfg.adaln else {}
+        self.gates, self.modulations = (GATES, MODULATIONS) if cfg.adaln else ({}, {})
         self.final_modulation = ("backbone.hook_shift_final", "backbone.hook_scale_final") if cfg.adaln else ()
         self.unsound_processing = UNSOUND | (UNSOUND_IF_CONDITIONED if cfg.adaln else {})
 
@@ -113,6 +124,8 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
 
     def prepare_model(self, hf_model: Any) -> None:
         """Give the model the tables that loading left on the meta device or rounded: its mask and its frequencies."""
+        if isinstance(hf_model.backbone, BlockDiffusionBackboneBridge):
+            raise ValueError("hf_model: another bridge is around this model already; give this one a model of its own")
         # TransformerLens hands this field of the model's config to no one.
         self.cfg.attention_dir = "causal" if hf_model.config.causal else "bidirectional"
         backbone = hf_model.backbone

@@ -97,7 +97,7 @@ class BlockDiffusionBackboneBridge(_Nameless):
         """Move and cast; frequencies that were rounded with the weights would move the positions far out."""
         model: Any = self.original_component
         frequencies = model.rotary_emb.inv_freq
-        moved = super()._apply(fn, recurse)
+        moved = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         now = model.rotary_emb.inv_freq
         if now.dtype is not frequencies.dtype:
             model.rotary_emb.inv_freq = frequencies.to(now.device, torch.promote_types(now.dtype, torch.float32))
@@ -120,6 +120,19 @@ class BlockDiffusionBackboneBridge(_Nameless):
             wanted = f"at most {model.n}" if not 0 < length <= model.n else ""
         if wanted:
             raise ValueError(f"input_ids: got a stream of length {length}, want {wanted}")
+        if past is not None:
+            self._check_cache(indices, two_halves, past)
+
+    def _check_cache(self, indices: Tensor, two_halves: bool, past: int) -> None:
+        model: Any = self.original_component
+        rows, size = len(model.blocks[0].original_component.kv_cache), indices.shape[1]
+        if two_halves:
+            raise ValueError("sample_mode: got False, want True while a cache is open")
+        if len(indices) != rows:
+            raise ValueError(f"input_ids: got {len(indices)} rows, want {rows}, for which the cache was opened")
+        if past + size > model.n:
+            told = f"the cache holds {past} tokens of {model.n}, and has no room for {size} more"
+            raise ValueError(f"{told}; open it anew after turning block_size")
 
     def _checked_levels(self, sigma: Tensor | None, indices: Tensor) -> Tensor | None:
         model: Any = self.original_component

@@ -36,6 +36,8 @@ class DiffusionBridge(CachingBridge):
         bridge_aliases: names on the bridge itself, each with the hook that it stands for.
         unsound_processing: flags of weight processing that would change the model, each with the reason.
         supports_attention_mask: False where the forward takes no mask of the user's.
+        gates: hooks of what multiplies "attn" and "mlp" on their way into the stream, `batch d_model`, by `{layer}`.
+        modulations: hooks of shift and scale, `batch d_model`, between a norm and "attn" or "mlp", by `{layer}`.
         final_modulation: hooks of shift and scale, `batch d_model`, between `ln_final` and `unembed`.
         sampler: a staticmethod `sampler(bridge, prompt, **options)`, ids `batch length` to ids that start with them.
         set_block_size: a method `set_block_size(bridge, size)` that raises ValueError for a size that does not fit.
@@ -185,16 +187,19 @@ class DiffusionBridge(CachingBridge):
         budget = self.adapter.native_sampler_kwargs(max_new_tokens, prompt.shape[-1])
         return self._sampled(input, prompt, **{**budget, **kwargs})
 
-    def denoise(self, prompt: Any, *, prepend_bos: bool | None = None, **options: Any) -> Any:
-        """What the adapter's sampler makes of a prompt, with it: ids `batch length`, or text for one text."""
-        return self._sampled(prompt, self._prompt(prompt, prepend_bos), **options)
+    def denoise(self, prompt: Any = None, *, prepend_bos: bool | None = None, **options: Any) -> Any:
+        """What the adapter's sampler makes of a prompt, with it: ids `batch length`, or text for one text.
+
+        Without one the sampler begins by itself.
+        """
+        return self._sampled(prompt, None if prompt is None else self._prompt(prompt, prepend_bos), **options)
 
     def _prompt(self, input: Any, prepend_bos: bool | None) -> Tensor:
         # Ids are the sampler's to judge: it may begin with none at all.
         ids = input.to(self.cfg.device) if isinstance(input, Tensor) else self._tokens(input, prepend_bos, alike=True)
         return ids[None] if ids.ndim == 1 else ids
 
-    def _sampled(self, input: Any, prompt: Tensor, **options: Any) -> Any:
+    def _sampled(self, input: Any, prompt: Tensor | None, **options: Any) -> Any:
         sampler = getattr(self.adapter, "sampler", None)
         if sampler is None:
             raise NotImplementedError(f"denoise: the adapter of {self._architecture} brings no sampler")
