@@ -377,6 +377,30 @@ def test_a_model_that_has_a_bridge_gets_no_other(boot: Any) -> None:
     assert bridge(ids(), **RUN).equal(want)
 
 
+def test_a_model_with_two_masks_is_refused(boot: Any) -> None:
+    """PyTorch does not say what a mask and `is_causal` mean together; on CPU the model's own kernel takes both."""
+    with pytest.raises(ValueError, match="causal: got True with cross_attn=True, want one of them"):
+        boot.resized({"causal": True}).boot_again()
+
+
+@pytest.mark.parametrize("hook", ["attn.hook_pattern", "ln1.hook_scale"])
+def test_forward_derivatives_go_through_what_is_observed(bridge: Any, hook: str) -> None:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def logits(added: torch.Tensor, looks: tuple[Any, ...]) -> Any:
+        hooks = [("blocks.0.hook_resid_mid", lambda tensor, hook: tensor + added), *looks]
+        return bridge.run_with_hooks(ids(), fwd_hooks=hooks, **RUN)
+
+    start, looking = torch.zeros(2, 9, 24), ((f"blocks.1.{hook}", lambda tensor, hook: tensor),)
+    # The fused kernel has no forward derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        want, got = (
+            torch.func.jvp(lambda added, looks=looks: logits(added, looks), (start,), (torch.ones_like(start),))[1]
+            for looks in ((), looking)
+        )
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
 def test_a_text_begins_without_a_prompt(bridge: Any) -> None:
     begun = bridge.denoise(length=6, seed=(3, 4))
     assert begun.shape == (2, 6)

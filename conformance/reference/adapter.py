@@ -126,6 +126,10 @@ class BD3LMReferenceAdapter(ArchitectureAdapter):
         """Give the model the tables that loading left on the meta device or rounded: its mask and its frequencies."""
         if isinstance(hf_model.backbone, BlockDiffusionBackboneBridge):
             raise ValueError("hf_model: another bridge is around this model already; give this one a model of its own")
+        if hf_model.config.causal and hf_model.config.cross_attn:
+            raise ValueError(
+                "causal: got True with cross_attn=True, want one of them: attention takes one mask, not two"
+            )
         # TransformerLens hands this field of the model's config to no one.
         self.cfg.attention_dir = "causal" if hf_model.config.causal else "bidirectional"
         backbone = hf_model.backbone

@@ -56,6 +56,10 @@ class _Value(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient
 
+    @staticmethod
+    def jvp(ctx: Any, value: Tensor | None, graded: Tensor) -> Tensor:
+        return graded
+
 
 def observed(value: Tensor, explicit: Callable[[], Tensor]) -> Tensor:
     """What a kernel gives where its steps are observed: the same bits, with the gradient of the steps."""
