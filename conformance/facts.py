@@ -30,6 +30,13 @@ class Branch:
     after: str
     gate: str | Chunk | float = 1.0
 
+    def factor(self, shown: Any, raw: Any) -> Any:
+        """What the raw branch is multiplied by, from what the gate's hook shows; None where there is no hook."""
+        if shown is None:
+            return self.gate
+        part = shown.chunk(self.gate.of, dim=-1)[self.gate.index] if isinstance(self.gate, Chunk) else shown
+        return part[:, None] if part.ndim == raw.ndim - 1 else part
+
 
 @dataclass(frozen=True, slots=True)
 class Rotary:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conformance.adapters.bd3lm import SPEC
-from conformance.adapters.bd3lm_reference import SPEC as SAMPLING
+from conformance.adapters.bd3lm_reference import SPEC as WHOLE
 from conformance.finding import Outcome, Verdict
 from conformance.mutants import mutants, noticed, without
 from conformance.requirement import Requirement, requirements
@@ -35,11 +35,12 @@ def outcomes(judge, required: Requirement) -> list[Outcome]:
 
 @pytest.fixture
 def boot(miniature: Path, request: pytest.FixtureRequest):
-    """A good adapter; where a mutant is about samplers, one that has any."""
+    """A good adapter; where a mutant needs more than the shipped one has, the complete one."""
     from conformance.judge import Boot
 
-    about_samplers = "denoising/" in request.node.name
-    return Boot(SAMPLING if about_samplers else SPEC, miniature, trusted=True)
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name", "")
+    whole = bool(name) and (name.startswith("denoising/") or MUTANTS[name].whole)
+    return Boot(WHOLE if whole else SPEC, miniature, trusted=True)
 
 
 @pytest.fixture

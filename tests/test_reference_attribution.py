@@ -52,3 +52,18 @@ def test_attribution_counts_gates_and_modulation(boot: Any, variant: str, layout
     same((attributed + constant)[:, :length], logits[..., 3] - logits[..., 5])
     read = cache.accumulated_resid(apply_ln=True)[-1]
     same((read @ bridge.W_U + bridge.b_U)[:, :length], logits)
+
+
+def test_heads_are_counted_with_their_gate(boot: Any) -> None:
+    """With the remainder, with some positions, and before any head."""
+    with torch.no_grad():
+        _, cache = boot.bridge.run_with_cache(ids(), **RUN)
+    heads = cache.stack_head_results().unflatten(0, (2, 4))
+    for layer in range(2):
+        torch.testing.assert_close(heads[layer].sum(0), cache[f"blocks.{layer}.hook_attn_out"])
+    stack, labels = cache.stack_head_results(layer=1, incl_remainder=True, return_labels=True)
+    assert labels == ["L0H0", "L0H1", "L0H2", "L0H3", "remainder"]
+    torch.testing.assert_close(stack.sum(0), cache["blocks.0.hook_resid_post"])
+    torch.testing.assert_close(cache.stack_head_results(pos_slice=(2, 5)), cache.stack_head_results()[:, :, 2:5])
+    none = cache.stack_head_results(layer=0, incl_remainder=True)
+    torch.testing.assert_close(none[0], cache["hook_embed"])

@@ -164,6 +164,14 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no seeds": (None, {"seed": []}, "seed has no seeds, wanted one for each row, or one integer"),
     "window": (None, {"entropy_window": 0}, "entropy_window is 0, wanted at least 1"),
     "eos": (None, {"eos": 9}, "eos is 9, wanted an id from 0 to 8"),
+    "text": (None, {"length": "15"}, "length is '15', wanted a whole number"),
+    "half a step": (None, {"steps": 2.5}, "steps is 2.5, wanted a whole number"),
+    "half a window": (None, {"entropy_window": 2.5}, "entropy_window is 2.5, wanted a whole number"),
+    "nucleus in words": (None, {"nucleus": "most"}, "nucleus is 'most', wanted a number"),
+    "nan": (None, {"min_entropy": float("nan")}, "min_entropy is nan, wanted a number"),
+    "half a seed": (None, {"seed": 1.5}, "seed is 1.5, wanted an integer, or one for each row"),
+    "seed in words": (None, {"seed": "ab"}, "seed is 'ab', wanted an integer, or one for each row"),
+    "half an id": (None, {"eos": 1.5}, "eos is 1.5, wanted an id from 0 to 8"),
     "bos": (None, {"bos": -1}, "bos is -1, wanted an id from 0 to 8"),
 }
 

@@ -24,11 +24,15 @@ Apply = Callable[["Boot"], None]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One defect; `kills` is the requirement that must notice it, and that alone does so in its family."""
+    """One defect; `kills` is the requirement that must notice it, and that alone does so in its family.
+
+    A `whole` one is put into an adapter that shows every tensor and has a sampler; without them it has no place.
+    """
 
     kills: str
     story: str
     apply: Apply
+    whole: bool = False
 
     @property
     def id(self) -> str:
@@ -39,11 +43,11 @@ class Mutant:
 _MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(kills: str) -> Callable[[Apply], Apply]:
+def mutant(kills: str, whole: bool = False) -> Callable[[Apply], Apply]:
     """Register a defect that the requirement `kills` must notice."""
 
     def register(apply: Apply) -> Apply:
-        defect = Mutant(kills, " ".join(inspect.cleandoc(apply.__doc__ or "").split()), apply)
+        defect = Mutant(kills, " ".join(inspect.cleandoc(apply.__doc__ or "").split()), apply, whole)
         if not defect.story or defect.id in _MUTANTS:
             raise ValueError(f"mutant {defect.id}: wants a docstring that tells its story, and a name of its own")
         _MUTANTS[defect.id] = defect

@@ -70,6 +70,31 @@ class DiffusionCache(ActivationCache):
         stack = stack * (1 + _along(scale, stack.ndim - 1))
         return stack + _along(shift, stack.ndim - 1) if whole else stack
 
+    def stack_head_results(
+        self,
+        layer: int | None = -1,
+        return_labels: bool = False,
+        incl_remainder: bool = False,
+        pos_slice: Any = None,
+        apply_ln: bool = False,
+    ) -> Any:
+        """What each head puts into the stream; arguments as upstream's. Mends: its gate was left out."""
+        model: Any = self.model
+        layer = model.cfg.n_layers if layer is None or layer == -1 else layer
+        assert layer is not None
+        if "attn" not in getattr(model.adapter, "gates", {}):
+            return super().stack_head_results(layer, return_labels, incl_remainder, pos_slice, apply_ln)
+        positions, count = pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice), model.cfg.n_heads
+        heads, labels = super().stack_head_results(layer, return_labels=True, pos_slice=positions)
+        gated = [part * self._gate_along("attn", i // count, part.ndim) for i, part in enumerate(heads)]
+        stack: Tensor = torch.stack(gated) if gated else heads
+        if incl_remainder:
+            stream = positions.apply(self["resid_pre", 0] if layer == 0 else self["resid_post", layer - 1], dim=-2)
+            stack, labels = torch.cat((stack, (stream - stack.sum(dim=0))[None])), [*labels, "remainder"]
+        if apply_ln:
+            stack = self.apply_ln_to_stack(stack, layer, pos_slice=positions, has_batch_dim=self.has_batch_dim)
+        return (stack, labels) if return_labels else stack
+
     def get_neuron_results(
         self,
         layer: int,
@@ -115,8 +140,7 @@ class DiffusionCache(ActivationCache):
         positions = pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
         embed = positions.apply(self["hook_embed"], dim=-2)
         heads, labels = self.stack_head_results(layer + mlp_input, pos_slice=positions, return_labels=True)
-        count = model.cfg.n_heads
-        stack = [part[None] * self._gate_along("attn", i // count, embed.ndim) for i, part in enumerate(heads)]
+        stack = [heads]
         bias = torch.zeros_like(embed)
         if expand_neurons and layer:
             neurons, names = self.stack_neuron_results(layer, positions, return_labels=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -53,6 +54,14 @@ class Plan:
 
     def check(self, config: Any) -> None:
         """Say in one line what cannot be done."""
+        whole = {name: getattr(self, name) for name in ("length", "steps", "entropy_window")}
+        real = {"nucleus": self.nucleus, **({} if self.min_entropy is None else {"min_entropy": self.min_entropy})}
+        for name, value in whole.items():
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} is {value!r}, wanted a whole number")
+        for name, number in real.items():
+            if not isinstance(number, (int, float)) or not math.isfinite(number):
+                raise ValueError(f"{name} is {number!r}, wanted a number")
         if self.length < max(self.prompt, 1):
             wanted = f"the prompt's {self.prompt} tokens" if self.prompt else "1"
             raise ValueError(f"length is {self.length}, wanted at least {wanted}")
@@ -108,7 +117,7 @@ def special_id(bridge: Any, name: str, given: int | None, d_vocab: int) -> int |
     """The id of `bos` or `eos`: as given, else the tokenizer's, else None."""
     tokenizer = getattr(bridge, "tokenizer", None)
     found: int | None = getattr(tokenizer, f"{name}_token_id", None) if given is None else given
-    if found is not None and not 0 <= found < d_vocab - 1:
+    if found is not None and not (isinstance(found, int) and 0 <= found < d_vocab - 1):
         raise ValueError(f"{name} is {found}, wanted an id from 0 to {d_vocab - 2}")
     return found
 
@@ -117,6 +126,8 @@ def batch_of(prompt: Tensor | None, seed: int | Sequence[int]) -> int:
     """How many rows there are: the prompt's, or as many as there are seeds."""
     if isinstance(seed, int):
         return 1 if prompt is None else len(prompt)
+    if not isinstance(seed, Sequence) or not all(isinstance(each, int) for each in seed):
+        raise ValueError(f"seed is {seed!r}, wanted an integer, or one for each row")
     if prompt is not None and len(seed) != len(prompt):
         raise ValueError(f"seed has {len(seed)} seeds, wanted one for each of {len(prompt)} rows, or one integer")
     if len(seed) == 0:

@@ -63,11 +63,14 @@ def accumulated(pair: Pair) -> Iterator[Finding]:
 
 @requirement("cache/head-results", level=MUST, needs=("cache/complete",))
 def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
-    """`stack_head_results` MUST sum, with the output bias, to what attention puts out, or name the hook that it lacks.
+    """`stack_head_results` MUST sum, with the output bias, to what attention adds to the stream, or name the hook that
+    it lacks.
 
-    Where attention shows no heads there is nothing to attribute to; numbers all the same would be made up.
+    A head without the gate that its branch has is given credit for what never arrived; where attention shows no heads
+    there is nothing to attribute to, and numbers all the same would be made up.
     """
     from ...compare import PATHS, close
+    from ...facts import Chunk
     from ...pair import blamed_on_subject
 
     bridge, cache = pair.boot.bridge, _algebra(pair)
@@ -79,18 +82,23 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
             got = cache.stack_head_results()
         except Exception as error:
             if not any(name in str(error) for name in hooks):
-                want = "an error that names hook_z or hook_result"
-                yield Finding("unclear-error", "stack_head_results", got=in_one_line(error), want=want)
+                told = in_one_line(error)
+                wanted = "an error that names hook_z or hook_result"
+                yield Finding("unclear-error", "stack_head_results", got=told, want=wanted)
             return
         yield Finding("accepted", "stack_head_results", got=f"{len(got)} heads", want="an error: no head fires")
         return
     with blamed_on_subject():
         stack = cache.stack_head_results().unflatten(0, (pair.boot.layers, -1))
-    raw = next((branch.raw for branch in pair.boot.spec.branches), "blocks.{layer}.hook_attn_out")
+    branch = next(iter(pair.boot.spec.branches), None)
     for layer, results in enumerate(stack):
-        name, bias = raw.format(layer=layer), getattr(bridge.blocks[layer].attn, "b_O", None)
-        got = results.sum(dim=0) if bias is None else results.sum(dim=0) + bias
-        yield from close(name, got, runs.shown(pair, name), pair.allowed(name, PATHS))
+        name, bias = f"blocks.{layer}.hook_attn_out", getattr(bridge.blocks[layer].attn, "b_O", None)
+        total, want = results.sum(dim=0), runs.shown(pair, name)
+        if bias is not None and branch is not None:
+            gate = branch.gate.hook if isinstance(branch.gate, Chunk) else branch.gate
+            shown = runs.shown(pair, gate.format(layer=layer)) if isinstance(gate, str) else None
+            total = total + branch.factor(shown, want) * bias
+        yield from close(name, total, want, pair.allowed(name, PATHS))
 
 
 @requirement("cache/logit-lens", level=MUST, needs=("cache/complete",))

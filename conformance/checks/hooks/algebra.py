@@ -11,7 +11,6 @@ from ...requirement import MUST, requirement
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...facts import Chunk
     from ...pair import Pair
 
 
@@ -73,22 +72,12 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
             before, raw, after, *gates = (_value(pair, name) for name in names)
             allowed = max(pair.allowed(names[2], PATHS), WITNESS.of(after))
             try:
-                got, want = _factor(branch.gate, gates[0] if gates else None, raw) * raw, after - before
+                got, want = branch.factor(gates[0] if gates else None, raw) * raw, after - before
             except (RuntimeError, IndexError):
                 shapes = ", ".join(shape_of(value) for value in (before, raw, after, *gates))
                 yield Finding("shape-mismatch", names[1], got=shapes, want="terms that can be multiplied and added")
                 continue
             yield from close(names[1], got, want, allowed, case=f"towards {names[2]}")
-
-
-def _factor(gate: str | Chunk | float, value: Tensor | None, raw: Tensor) -> Tensor | float:
-    """What the raw branch is multiplied by; a gate without positions holds for all of them."""
-    from ...facts import Chunk
-
-    if value is None:
-        return float(gate)  # type: ignore[arg-type]
-    part = value.chunk(gate.of, dim=-1)[gate.index] if isinstance(gate, Chunk) else value
-    return part[:, None] if part.ndim == raw.ndim - 1 else part
 
 
 def _seen(pair: Pair, name: str) -> bool:

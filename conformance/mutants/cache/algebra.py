@@ -59,3 +59,15 @@ def lens_without_the_last_modulation(boot: Boot) -> None:
         return SimpleNamespace(values=bridge.unembed(bridge.ln_final(stream))[None])
 
     algebra(boot, logit_lens=logit_lens)
+
+
+@mutant(kills="cache/head-results", whole=True)
+def heads_without_their_gate(boot: Boot) -> None:
+    """Heads are stacked as attention puts them out, before the gate through which they enter the stream."""
+
+    def stack_head_results(cache: Any) -> Any:
+        from transformer_lens import ActivationCache
+
+        return ActivationCache.stack_head_results(cache)
+
+    algebra(boot, stack_head_results=stack_head_results)
