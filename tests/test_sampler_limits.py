@@ -222,7 +222,7 @@ def test_states_that_do_not_fit_are_refused() -> None:
     from conformance.reference.state import SamplerState
 
     canvas, one = torch.tensor([LETTERS[:8]]), torch.ones(1)
-    state = SamplerState(canvas, 1, 0, one, (torch.Generator().get_state(),), canvas[:, 0] + 1000)
+    state = SamplerState(canvas, 1, 0, one, (torch.Generator().get_state(),), canvas[:, 0] + 1000, 4)
     for edited, message in (
         (canvas[:, :7], "the canvas of resume has 7 tokens, wanted whole blocks of 4 from 0 to 12"),
         (torch.cat((canvas, canvas), 1), "the canvas of resume has 16 tokens, wanted whole blocks of 4 from 0 to 12"),
@@ -230,6 +230,9 @@ def test_states_that_do_not_fit_are_refused() -> None:
         (canvas.repeat(2, 1), "the canvas of resume has 2 rows, wanted 1"),
     ):
         assert refusal(Scripted(LETTERS), length=12, resume=replace(state, canvas=edited)) == message
+    assert refusal(Scripted(LETTERS), length=12, resume=replace(state, size=2)) == (
+        "resume is of a run in blocks of 2, wanted the bridge's block_size, 4"
+    )
     assert refusal(Scripted(LETTERS), length=12, resume=canvas) == "resume is Tensor, wanted a Step.state"
     with pytest.raises(ValueError, match=r"^resume has 1 rows, wanted the prompt's 2$"):
         texts(Scripted(LETTERS), [[EOS], [EOS]], resume=state)

@@ -95,7 +95,7 @@ def denoise(
         raise ValueError("the model is in training mode, wanted eval: dropout would draw, too (call bridge.eval())")
     if resume is None:
         first = special_id(bridge, "bos", bos, d_vocab)
-        state = beginning(first_canvas(given, batch_of(given, seed), first, plan, device), seed)
+        state = beginning(first_canvas(given, batch_of(given, seed), first, plan, device), seed, plan.block)
     else:
         state = checked(resume, given, plan)
     with torch.no_grad(), cache_for(model, len(state.canvas) if cached else None):
@@ -252,7 +252,7 @@ class _Run:
         if self.observer is None:
             return None
         noise = tuple(generator.get_state() for generator in self.generators)
-        return SamplerState(self.canvas, self.block, self.step, self.t, noise, self.ends, self.kept)
+        return SamplerState(self.canvas, self.block, self.step, self.t, noise, self.ends, self.plan.block, self.kept)
 
     def _announce(self, kind: Kind, runs: bool, state: SamplerState | None) -> Step | None:
         if self.observer is None:

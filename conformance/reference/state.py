@@ -42,6 +42,7 @@ class SamplerState:
         t: noise level that each row has come down to, float64 `batch`.
         noise: states of the rows' generators; a `torch.Generator` of another seed gives another continuation.
         ends: column at which each row's text has ended, `batch`; far away where it has not.
+        size: tokens per block.
         kept: probabilities that may still hold; without them the model runs again.
     """
 
@@ -51,20 +52,23 @@ class SamplerState:
     t: Tensor
     noise: tuple[Tensor, ...]
     ends: Tensor
+    size: int
     kept: Kept | None = None
 
 
-def beginning(canvas: Tensor, seed: int | Sequence[int]) -> SamplerState:
+def beginning(canvas: Tensor, seed: int | Sequence[int], size: int) -> SamplerState:
     """Where a run begins that has all its noise before it."""
     noise = tuple(generator.get_state() for generator in generators(seed, len(canvas)))
     t = torch.ones(len(canvas), dtype=torch.float64, device=canvas.device)
-    return SamplerState(canvas, 0, 0, t, noise, canvas.new_full((len(canvas),), RUNNING))
+    return SamplerState(canvas, 0, 0, t, noise, canvas.new_full((len(canvas),), RUNNING), size)
 
 
 def checked(state: SamplerState, prompt: Tensor | None, plan: Plan) -> SamplerState:
     """A state to go on from, with its canvas in order, as it may have been edited."""
     if not isinstance(state, SamplerState):
         raise ValueError(f"resume is {type(state).__name__}, wanted a Step.state")
+    if state.size != plan.block:
+        raise ValueError(f"resume is of a run in blocks of {state.size}, wanted the bridge's block_size, {plan.block}")
     canvas = checked_ids(state.canvas, plan.d_vocab, "the canvas of resume", masks=True)
     rows = len(state.noise)
     if len(canvas) != rows:
