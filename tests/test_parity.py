@@ -136,7 +136,6 @@ def test_on_long_streams_the_grid_looks_at_the_logits(boot: Callable, monkeypatc
 
 
 def test_a_model_that_is_conditioned_is_also_tried_where_it_is_not(boot: Callable) -> None:
-    from conformance.checks.parity import conditioning
     from conformance.mutants import mutants
 
     mutant = mutants()["parity/noise-leaks-in"]
@@ -145,7 +144,7 @@ def test_a_model_that_is_conditioned_is_also_tried_where_it_is_not(boot: Callabl
     conditioned = subject.resized({"time_conditioning": True})
     pair, argument = conditioned.pairs["train"], SPEC.layouts[0].arguments["timesteps"]
     assert argument.acts(conditioned.config)
-    other = conditioning._turned(pair, argument)
+    other = conditioned.turned("train", argument)
     assert other is not None
     assert not argument.acts(other.boot.config)
     assert [(finding.at, finding.code, finding.case) for finding in found("conditioning", pair)] == [

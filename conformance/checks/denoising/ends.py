@@ -31,27 +31,39 @@ def ending(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     if rule is None:
         evidence.refused = True
         return
-    run, start = runs.usual(boot), runs.lengths(boot)[0]
-    # What the model writes first, in one row; and a token of the prompt that it does not write again.
-    written, given = int(run.tokens[0, start]), _only_given(run.tokens[0], start)
-    cases = {"one row": (run.tokens[:1], written), "two rows": (run.tokens, written)}
-    if given is not None:
-        cases["a token of the prompt"] = (run.tokens[:1], given)
-    for case, (texts, token) in cases.items():
-        ended = runs.watched(boot, run.prompt[: len(texts)], **dict[str, Any](rule(token)))
-        want = _ended(texts, token, start)
-        if ended.tokens.shape != want.shape or not torch.equal(ended.tokens, want):
+    alone, both = runs.watched(boot, runs.drawn(boot, rows=1, seed=21)), runs.usual(boot)
+    cases = {"one row": (alone, _first(alone, boot)), "two rows": (both, _first(both, boot))}
+    if (given := _only_given(alone, boot)) is not None:
+        cases["a token of the prompt"] = (alone, given)
+    for case, (run, token) in cases.items():
+        ended = runs.watched(boot, run.prompt, **dict[str, Any](rule(token)))
+        start = _begin(run, boot)
+        want = _ended(run.tokens, token, start)
+        # What stands in the last column of any text is the prompt's requirement to say.
+        if ended.tokens.shape != want.shape or not torch.equal(ended.tokens[:, :-1], want[:, :-1]):
             told = str(ended.tokens.tolist())
             yield Finding("wrong-end", "tokens", got=told, want=str(want.tolist()), case=case)
-        last = (want.shape[1] - 1) // runs.block_of(boot)
+        last = (want.shape[1] - start + run.prompt.shape[1] - 1) // runs.block_of(boot)
         if late := [seen for seen in ended.steps if seen.step.block > last]:
             got = f"{len(late)} steps of later blocks"
             yield Finding("goes-on", "steps", got=got, want=f"none after block {last}", case=case)
 
 
-def _only_given(text: Tensor, start: int) -> int | None:
-    """A token of the prompt that the rest of the text does not have."""
-    return next((id for id in text[:start].tolist() if id not in text[start:].tolist()), None)
+def _begin(run: runs.Run, boot: Boot) -> int:
+    """Where in a text is what the model wrote; whether the prompt before it is whole is another requirement's."""
+    given, length = runs.lengths(boot)
+    return int(run.tokens.shape[1]) - (length - given)
+
+
+def _first(run: runs.Run, boot: Boot) -> int:
+    """What the model wrote first, in the first row."""
+    return int(run.tokens[0, _begin(run, boot)])
+
+
+def _only_given(run: runs.Run, boot: Boot) -> int | None:
+    """A token of the prompt that the model did not write."""
+    written = run.tokens[0, _begin(run, boot) :].tolist()
+    return next((id for id in run.prompt[0].tolist() if id not in written), None)
 
 
 def _ended(texts: Tensor, token: int, start: int) -> Tensor:
@@ -95,9 +107,10 @@ def beyond_context(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         )
         return
     within, beyond = (runs.watched(boot, prompt, length=each) for each in (n, length))
-    if beyond.tokens.shape != (len(prompt), length):
-        yield Finding("wrong-length", "tokens", got=str(list(beyond.tokens.shape)), want=str([len(prompt), length]))
-    elif not torch.equal(beyond.tokens[:, :n], within.tokens):
+    known, written = within.tokens.shape[1], beyond.tokens.shape[1] - within.tokens.shape[1]
+    if written != length - n:
+        yield Finding("wrong-length", "tokens", got=f"{written} tokens more", want=f"{length - n} tokens more")
+    elif not torch.equal(beyond.tokens[:, : known - 1], within.tokens[:, :-1]):
         yield Finding("other-beginning", "tokens", got="other tokens", want="those of the text within the context")
     widest = max(seen.step.window.stop - (seen.step.window.start or 0) for seen in beyond.steps)
     if widest > n:
