@@ -83,15 +83,16 @@ class BlockDiffusionBackboneBridge(_Nameless):
         self._check_length(indices, two_halves, past)
         sigma = self._checked_levels(sigma, indices)
         x = model.vocab_embed(self.hook_in(apart(indices, self.hook_in, model.vocab_embed.hook_in)))
-        states = [x]
+        states = [x] if output_hidden_states else []
         conditioning = self._conditioning(sigma, x) if model.adaln else None
         rotary, mask = self._rotary(x, two_halves, past), self._mask(x, two_halves, past)
         for block in model.blocks:
             x = block(x, conditioning, rotary, mask, model.config.causal and not model.cross_attn, store_kv)
-            states.append(x)
+            if output_hidden_states:
+                states.append(x)
         logits = self.hook_out(self._read_out(x, conditioning))
         kept = slice(0, model.n if two_halves else None)
-        return logits[:, kept], [state[:, kept] for state in states] if output_hidden_states else []
+        return logits[:, kept], [state[:, kept] for state in states]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Move and cast; frequencies that were rounded with the weights would move the positions far out."""
