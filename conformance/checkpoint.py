@@ -202,11 +202,15 @@ def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> tor
         module = types.ModuleType(package)
         module.__path__ = [str(folder)]
         sys.modules[package] = module
-    with _visiting():
-        config_class, model_class = (
-            getattr(importlib.import_module(f"{package}.{file}"), name)
-            for file, _, name in (config["auto_map"][auto].rpartition(".") for auto in ("AutoConfig", spec.auto_class))
-        )
+    classes = []
+    for auto in ("AutoConfig", spec.auto_class):
+        file, _, name = config["auto_map"][auto].rpartition(".")
+        with _visiting():
+            modeling = importlib.import_module(f"{package}.{file}")
+        classes.append(getattr(modeling, name))
+    if spec.shim is not None:
+        spec.shim(modeling)
+    config_class, model_class = classes
     model: torch.nn.Module = model_class(config_class.from_dict(dict(config)))
     return model.eval()
 
@@ -272,22 +276,25 @@ def materialised(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, objec
 def draw_weights(folder: Path, spec: AdapterSpec) -> None:
     """Write seeded weights in which every path carries signal.
 
-    Matrices are normal with variance 1 / fan-in, norms spread around 1, biases have a spread of 0.3: the
-    vendors' zero initialisation of gates and heads would make every comparison vacuous. Each tensor has a
-    generator of its own, seeded by its name, so that one more layer changes no other tensor. Buffers stay.
+    Matrices are normal with variance 1 / fan-in; norms, which begin at 1, are spread around it, all else of one axis
+    around 0, by 0.3: the vendors' zero initialisation of gates and heads would make every comparison vacuous. Each
+    tensor has a generator of its own, seeded by its name, so that one more layer changes no other tensor. Buffers stay,
+    but for vectors of zeros, which training fills.
     """
     import torch
     from safetensors.torch import save_file
 
     model = construct(folder, spec, read_config(folder, spec))
+    saved = model.state_dict()
+    untrained = {n: b for n, b in model.named_buffers() if n in saved and b.ndim and not b.any()}
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, tensor in (*model.named_parameters(), *untrained.items()):
             seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-            drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
-            if parameter.ndim > 1:
-                parameter.copy_(drawn / parameter.shape[-1] ** 0.5)
+            drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+            if tensor.ndim > 1:
+                tensor.copy_(drawn / tensor.shape[-1] ** 0.5)
             else:
-                parameter.copy_(0.3 * drawn + (1.0 if name.endswith("weight") else 0.0))
+                tensor.copy_(0.3 * drawn + float(bool((tensor == 1).all())))
     save_file(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
         folder / WEIGHTS,

@@ -81,7 +81,7 @@ def _job(boot: Boot, seed: int) -> dict[str, Any]:
         "auto_class": boot.spec.auto_class,
         "overrides": dict(boot.spec.overrides),
         "trusted": boot.trusted,
-        "amend": boot.amend_elsewhere,
+        "amend": [path for path in (boot.spec.repair, boot.amend_elsewhere) if path is not None],
         "layouts": {
             name: {key: value for key, value in pair.inputs.items() if not isinstance(value, Tensor)}
             for name, pair in boot.pairs.items()

@@ -42,12 +42,14 @@ class Branch:
 class Rotary:
     """Rotation of queries and keys, layer by layer: an oracle's taps before and after it, and the base of its angles.
 
-    All channels of a head are rotated, channel i with i + d/2, by position * base^(-2i/d) (arXiv 2104.09864).
+    The first `share` of the channels of a head are rotated, d of them, channel i with i + d/2, by
+    position * base^(-2i/d) (arXiv 2104.09864).
     """
 
     before: tuple[str, str]
     after: tuple[str, str]
     base: float = 10_000.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,16 @@ class PerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Attend:
+    """An argument by which the caller hands over the layout's relation, in an encoding of `masks.ENCODINGS`.
+
+    One without queries takes the tokens to which any query may attend.
+    """
+
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
 class MaskTensor:
     """Where a model keeps its may-attend relation: a dotted path in the remote model and a window of it.
 
@@ -65,7 +75,7 @@ class MaskTensor:
 class Layout:
     """One way to call the model.
 
-    `stream` is the token input, span after span; `arguments` are its other keywords, constants or `PerRow`;
+    `stream` is the token input, span after span; `arguments` are its other keywords, constants, `PerRow` or `Attend`;
     `relation` is who may attend to whom; `returns` the slice of the stream that has logits;
     `fires` says which points run more than once in a forward, each time on a further part of the stream;
     `positions` by what each token is rotated; a `ragged` stream may end after any token.
@@ -80,6 +90,11 @@ class Layout:
     mask: MaskTensor | None = None
     positions: Positions = in_order
     ragged: bool = False
+
+    def handed(self, name: str | None = None) -> bool:
+        """Whether a relation is handed over by the caller, as the argument of that name, or as any."""
+        given = {key for key, value in self.arguments.items() if isinstance(value, Attend)}
+        return bool(given) if name is None else name in given
 
     def length(self, sizes: Mapping[str, int]) -> int:
         """Tokens in the stream."""

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from . import compare, taps
-from .layout import Layout, PerRow
+from .layout import Attend, Layout, PerRow
+from .masks import ENCODINGS
 from .sizes import Size
 from .spec import pattern_of
 from .witnesses import Witnesses
@@ -78,7 +79,8 @@ class Pair:
     def other(self, batch: int, seed: int, length: int | None = None, **arguments: Any) -> Pair:
         """The same pair on another input: of a ragged stream the first `length` tokens, some arguments replaced."""
         drawn = {**self.draw(batch, seed), **arguments}
-        return Pair(self.boot, self.layout, {**drawn, "input_ids": drawn["input_ids"][:, :length]})
+        cut = self.attending({**drawn, "input_ids": drawn["input_ids"][:, :length]})
+        return Pair(self.boot, self.layout, {**cut, **arguments, "input_ids": cut["input_ids"]})
 
     @property
     def rows(self) -> int:
@@ -93,9 +95,28 @@ class Pair:
     @cached_property
     def relation(self) -> Tensor:
         """Who may attend to whom by the closed form, bool `query key`."""
-        index, sizes = torch.arange(self.length), self.boot.sizes
-        n, block = sizes.get("n", self.length), sizes.get("block", self.length)
+        return self._related(self.length)
+
+    def _related(self, length: int) -> Tensor:
+        index, sizes = torch.arange(length), self.boot.sizes
+        n, block = sizes.get("n", length), sizes.get("block", length)
         return torch.as_tensor(self.layout.relation(index[:, None], index[None, :], n, block))
+
+    @cached_property
+    def for_everyone(self) -> bool:
+        """Whether all queries may attend to the same tokens."""
+        return bool((self.relation == self.relation[:1]).all())
+
+    def attending(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The same inputs with every relation that is handed over made for their stream."""
+        encodings = {name: value for name, value in self.layout.arguments.items() if isinstance(value, Attend)}
+        if not encodings:
+            return dict(inputs)
+        rows, length = inputs["input_ids"].shape[:2]
+        allowed = self._related(length)
+        keep, heads = allowed.any(dim=0).expand(rows, -1), self.boot.sizes.get("heads", 1)
+        every = allowed.expand(rows, -1, -1)
+        return {**inputs, **{name: ENCODINGS[how.encoding](keep, every, heads) for name, how in encodings.items()}}
 
     def draw(self, batch: int, seed: int) -> dict[str, Any]:
         """Inputs of this layout for another batch size or seed."""
@@ -113,7 +134,7 @@ class Pair:
             if isinstance(value, PerRow):
                 value = value.low + (value.high - value.low) * torch.rand(batch, generator=generator)
             drawn[name] = value
-        return drawn
+        return self.attending(drawn)
 
     def call(self, inputs: Mapping[str, Any] | None = None, *, bridge: Any = None, **extra: Any) -> Tensor:
         """Logits of the subject, or of another boot of it; SubjectRaised when it does not return a tensor."""
@@ -133,9 +154,9 @@ class Pair:
         self, run: Callable[..., Any], inputs: Mapping[str, Any] | None = None, *, grad: bool = False, **extra: Any
     ) -> Any:
         """The same for what is to be refused before the model runs, which is no forward."""
-        arguments = dict(self.inputs if inputs is None else inputs)
+        arguments = {**(self.inputs if inputs is None else inputs), **extra}
         with blamed_on_subject(), torch.set_grad_enabled(grad):
-            return run(arguments.pop("input_ids"), **arguments, **extra)
+            return run(arguments.pop("input_ids"), **arguments)
 
     def reference_logits(self, inputs: Mapping[str, Any] | None = None, model: torch.nn.Module | None = None) -> Tensor:
         """Logits of the reference, or of another model of its class."""

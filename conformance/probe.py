@@ -59,8 +59,8 @@ def _subject(job: Job, folder: Path) -> dict[str, Any]:
     bridge = boot(
         job["folder"], job["adapter"], trust_remote_code=job["trusted"], overrides=job["overrides"], dtype=torch.float32
     )
-    if job["amend"]:
-        module, _, name = job["amend"].partition(":")
+    for path in job["amend"]:
+        module, _, name = path.partition(":")
         getattr(importlib.import_module(module), name)(bridge)
     tensors = {name: memory.digest(tensor) for name, tensor in memory.everything(bridge.original_model).items()}
     with torch.no_grad():

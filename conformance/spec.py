@@ -10,17 +10,18 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
-from .layout import Layout, MaskTensor, PerRow, Span
+from .layout import Attend, Layout, MaskTensor, PerRow, Span
 from .sizes import Size
 
 __all__ = [
     "AdapterSpec",
+    "Attend",
     "Branch",
     "Chunk",
     "Dial",
@@ -67,12 +68,16 @@ class AdapterSpec:
     all of them; any other brings a class of its own, as `bridge_class`. `fixture` is a folder shaped like a hub
     repository without weights, by name among the bundled ones or as an absolute path. `overrides` are config fields
     that a user has to set to run the model here; they go to subject and reference alike.
+    `shim` is called with the reference's own copy of the modeling module before a model is constructed: what code for
+    an older transformers needs to run at all. `repair`, a "module:function", is called with every booted bridge: what
+    the model's documentation tells its users to call.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
     the model is besides; `sampler` how text comes from it, which a spec without one declines as "denoise";
-    `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`;
+    `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`; row i of the logits speaks of
+    the token at i + `shift`;
     `bench` are the config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model
     allowed there; `checkpoint` is OWNER/NAME@REV, the model to judge where there is no fixture, and the revision at
     which `--checkpoint OWNER/NAME` is judged where it names none.
@@ -93,6 +98,8 @@ class AdapterSpec:
     plain: bool = True
     fixture: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
+    shim: Callable[[Any], None] | None = None
+    repair: str | None = None
     mask_token: Size | None = None
     truths: Mapping[str, object] = field(default_factory=dict)
     capabilities: Mapping[str, NotYet | Impossible] = field(default_factory=dict)
@@ -107,6 +114,7 @@ class AdapterSpec:
     rotary: Rotary | None = None
     sampler: Sampler | None = None
     parameterisation: str | None = None
+    shift: int = 0
     checkpoint: str | None = None
     bench: Mapping[str, object] = field(default_factory=dict)
     ceiling: float = 1.15
@@ -128,9 +136,9 @@ class AdapterSpec:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"spec {self.name!r}: got layouts {names}, want at least one and each name once")
         for name in (self.name, *names):
-            if not re.fullmatch(r"[\w.-]+", name):
+            if not re.fullmatch(r"[\w.@-]+", name):
                 raise ValueError(
-                    f"spec {self.name!r}: {name!r} becomes part of ids; use letters, digits and . _ - only"
+                    f"spec {self.name!r}: {name!r} becomes part of ids; use letters, digits and . _ - @ only"
                 )
         self._check_formulas()
         self._check_names(names)

@@ -22,6 +22,13 @@ from .sizes import Size
 from .spec import AdapterSpec
 
 
+def named(path: str) -> Callable[..., Any]:
+    """The function behind "module:function"."""
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
 @dataclass
 class Boot:
     """One adapter on one checkpoint: the subject, the reference and what both were made from, built when asked for."""
@@ -88,6 +95,8 @@ class Boot:
             dtype=dtype,
             **flags,
         )
+        if self.spec.repair is not None:
+            named(self.spec.repair)(bridge)
         if self.amend is not None:
             self.amend(bridge)
         return bridge
@@ -116,11 +125,7 @@ class Boot:
     @cached_property
     def oracle(self) -> Callable[..., Tensor] | None:
         """The architecture's plain equations, where the spec names them."""
-        if self.spec.oracle is None:
-            return None
-        module, _, name = self.spec.oracle.partition(":")
-        found: Callable[..., Tensor] = getattr(importlib.import_module(module), name)
-        return found
+        return None if self.spec.oracle is None else named(self.spec.oracle)
 
     def resized(self, fields: Mapping[str, object]) -> Boot:
         """The same adapter on the same code with other config fields, and weights drawn for them."""

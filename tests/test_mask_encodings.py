@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from conformance.adapters.bd3lm import SPEC
-from conformance.checks.mask.encodings import CONTENTS, ENCODINGS, NOTHING, cell, encodings, fully_masked, hidden
+from conformance.checks.mask.encodings import CONTENTS, NOTHING, cell, encodings, fully_masked, hidden
 from conformance.finding import Finding
+from conformance.masks import ENCODINGS
 
 LAYOUTS = [layout.name for layout in SPEC.layouts]
 

@@ -95,7 +95,8 @@ def wrong_tokens(pair: Pair) -> Iterator[Wrong]:
     if not pair.layout.ragged:
         spoilt["too short"] = (ids[:, :-1], LENGTH)
     for kind, (tokens, words) in spoilt.items():
-        yield Wrong(f"input_ids: {kind}", pair, {**pair.inputs, "input_ids": tokens}, words)
+        # A mask of another length would be to blame itself.
+        yield Wrong(f"input_ids: {kind}", pair, pair.attending({**pair.inputs, "input_ids": tokens}), words)
 
 
 def wrong_arguments(pair: Pair) -> Iterator[Wrong]:

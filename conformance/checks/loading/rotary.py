@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ class Turn:
     """A mistaken rotation: what it is like, and in what it differs from the model's.
 
     `positions` are made from the layout's positions and the index in the stream; `base` is that of the angles,
-    `radius` the length of (cos, sin), `share` how much of a head is turned, `adjacent` says that channel 2i is paired
-    with 2i+1, `parts` which of queries and keys are turned.
+    `radius` the length of (cos, sin), `share` how much of what the model turns is turned, or more up to a whole head,
+    `adjacent` says that channel 2i is paired with 2i+1, `parts` which of queries and keys are turned.
     """
 
     like: str
@@ -48,6 +49,7 @@ TURNS = (
     ),
     Turn("the second half stood one position back", lambda positions, index: positions - 1 * (2 * index >= len(index))),
     Turn("only half of the channels were rotated", share=0.5),
+    Turn("all channels were rotated", share=math.inf),
     Turn("channels were paired with their neighbours", adjacent=True),
     *(Turn(f"the base were {base:,.0f}", base=base) for base in (1e2, 1e3, 1e4, 1e5, 5e5, 1e6)),
 )
@@ -133,7 +135,7 @@ def _turned(pair: Pair, turns: Rotary, turn: Turn, x: Tensor) -> Tensor:
     """Queries or keys `batch pos head d_head`, rotated."""
     import torch
 
-    index, width = torch.arange(pair.length), 2 * int(x.shape[-1] * turn.share / 2)
+    index, width = torch.arange(pair.length), 2 * int(x.shape[-1] * min(turn.share * turns.share, 1.0) / 2)
     positions = turn.positions(pair.layout.positions(index, pair.boot.sizes.get("n", pair.length)), index)
     omega = (turn.base or turns.base) ** (-2 * torch.arange(width // 2, dtype=x.dtype) / width)
     angle = (positions.to(x.dtype)[:, None] * omega)[:, None]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
+from ...masks import ENCODINGS, KEYS_ONLY
 from ...requirement import MUST, requirement
 
 if TYPE_CHECKING:
@@ -16,25 +17,6 @@ if TYPE_CHECKING:
 
 LONG = 256
 """Tokens of a stream beyond which only some masks are tried."""
-
-Encoding = Callable[["Tensor", "Tensor", int], "Tensor"]
-"""`encode(keep, allowed, heads)`: which tokens count, bool `batch key`, or who sees whom, bool `batch query key`."""
-
-# The logarithm of 1 and 0 is what an additive mask holds, 0 and -inf.
-ENCODINGS: Mapping[str, Encoding] = {
-    "2-D int": lambda keep, allowed, heads: keep.long(),
-    "2-D bool": lambda keep, allowed, heads: keep,
-    "2-D float 0/1": lambda keep, allowed, heads: keep.float(),
-    "2-D additive": lambda keep, allowed, heads: keep.float().log(),
-    "3-D bool": lambda keep, allowed, heads: allowed,
-    "4-D bool": lambda keep, allowed, heads: allowed[:, None],
-    "4-D float 0/1": lambda keep, allowed, heads: allowed[:, None].float(),
-    "4-D additive": lambda keep, allowed, heads: allowed[:, None].float().log(),
-    "4-D bool per head": lambda keep, allowed, heads: allowed[:, None].repeat(1, heads, 1, 1),
-    "4-D bool for all rows": lambda keep, allowed, heads: allowed[:1, None],
-}
-"""Every way in which a mask is written; with queries it is the layout's relation less the hidden keys, so that it does
-not matter whether a model takes it for its own or on top of its own."""
 
 SHARED = "4-D bool for all rows"
 """The encoding in which all rows of a batch hide what the first one hides."""
@@ -56,9 +38,10 @@ def encodings(pair: Pair) -> Iterator[Finding]:
     """
     from ...compare import exact
 
-    yield from exact("attention_mask: None", pair.call(attention_mask=None), pair.plain)
+    if not pair.layout.handed("attention_mask"):
+        yield from exact("attention_mask: None", pair.call(attention_mask=None), pair.plain)
     for content in CONTENTS if pair.length <= LONG else (NOTHING, LEFT):
-        for encoding in ENCODINGS:
+        for encoding in _encodings(pair):
             yield from cell(pair, encoding, content)
 
 
@@ -76,7 +59,7 @@ def fully_masked(pair: Pair) -> Iterator[Finding]:
     # One query in every row; where a mask has no queries, every token of the last row.
     allowed[:, pair.returned.start] = False
     keep[-1] = False
-    for encoding in ENCODINGS if pair.length <= LONG else FEW:
+    for encoding in [name for name in _encodings(pair) if pair.length <= LONG or name in FEW]:
         yield from _emptied(pair, encoding, ENCODINGS[encoding](keep, allowed, _heads(pair)))
 
 
@@ -135,7 +118,14 @@ def hidden(pair: Pair, content: str) -> Tensor | None:
 
 
 def _encoded(pair: Pair, encoding: str, keep: Tensor) -> Tensor:
-    return ENCODINGS[encoding](keep, pair.relation & keep[:, None], _heads(pair))
+    everyone = pair.relation.any(dim=0) if pair.for_everyone else True
+    return ENCODINGS[encoding](keep & everyone, pair.relation & keep[:, None], _heads(pair))
+
+
+def _encodings(pair: Pair) -> list[str]:
+    """The encodings that can say what is to be said: instead of a mask with queries only one with queries will do."""
+    instead = pair.layout.handed("attention_mask")
+    return [name for name in ENCODINGS if not (instead and name in KEYS_ONLY and not pair.for_everyone)]
 
 
 def _heads(pair: Pair) -> int:
@@ -177,7 +167,8 @@ def _unpadded(pair: Pair, keep: Tensor) -> Tensor:
     wanted = torch.zeros(*keep.shape, pair.boot.sizes["d_vocab"])
     for number, row in enumerate(keep):
         given = {name: v[number : number + 1] if isinstance(v, torch.Tensor) else v for name, v in pair.inputs.items()}
-        wanted[number, row] = pair.reference_logits({**given, "input_ids": given["input_ids"][:, row]})[0]
+        alone = pair.attending({**given, "input_ids": given["input_ids"][:, row]})
+        wanted[number, row] = pair.reference_logits(alone)[0]
     return wanted
 
 

@@ -23,8 +23,8 @@ def relation_tensor(pair: Pair) -> Iterator[Finding]:
     """
     if pair.layout.mask is not None:
         yield from held(pair)
-    elif not pair.relation.all():
-        # Only a model in which everyone may attend to everyone has no mask to look at.
+    elif not pair.relation.all() and not pair.layout.handed():
+        # Only a model in which everyone may attend to everyone, or is told who may, has no mask to look at.
         yield Finding("undeclared", pair.layout.name, got="no mask tensor in the spec", want="where the model keeps it")
 
 

@@ -1,0 +1,29 @@
+"""Shims: what remote code for an older transformers needs before its classes can be constructed at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def default_rope(modeling: Any) -> None:
+    """Give a modeling module a table of rotary initialisers of its own, with the entry "default".
+
+    Transformers 4 had it in `ROPE_INIT_FUNCTIONS`, transformers 5 does not. The shared table is left alone.
+    """
+    shared = modeling.ROPE_INIT_FUNCTIONS
+    if "default" not in shared:
+        modeling.ROPE_INIT_FUNCTIONS = {**shared, "default": inverse_frequencies}
+
+
+def inverse_frequencies(config: Any = None, device: Any = None, seq_len: int | None = None) -> tuple[Tensor, float]:
+    """Inverse frequencies `d/2` of the d channels that are rotated, and the factor on cos and sin, which is 1.
+
+    theta^(-2i/d) (arXiv 2104.09864); d is a head's width times `partial_rotary_factor`, where the config has one.
+    """
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rotated = int(width * (getattr(config, "partial_rotary_factor", None) or 1.0))
+    exponents = torch.arange(0, rotated, 2, device=device).float() / rotated
+    return config.rope_theta**-exponents, 1.0
