@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, device
 
 if TYPE_CHECKING:
@@ -72,6 +73,14 @@ class Outcome:
     log_probs: Tensor | None
     canvas: Tensor
     committed: Tensor
+
+
+def aligned(logits: Tensor, shift: int) -> Tensor:
+    """Logits `batch pos d_vocab` in which row i speaks of the token at i, of a model whose row i speaks of i + `shift`.
+
+    Of the first tokens nothing is said; they have the first row, as Dream's sampler has it (arXiv 2508.15487).
+    """
+    return torch.cat((logits[:, :1].expand(-1, shift, -1), logits[:, : logits.shape[1] - shift]), dim=1)
 
 
 class Observer(Protocol):

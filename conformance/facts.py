@@ -123,13 +123,21 @@ class Sampler:
 
     `sample(bridge, prompt, observer=None, resume=None, seed=0, **options)` takes ids `batch length` and returns ids
     `batch length` that start with them; `bridge` may be a stand-in that is called in the same way. It tells `observer`
-    (`conformance.denoising.Observer`) of every step, and goes on from a `Step.state` that it gets as `resume`. Row i of
-    a batch with seed s is the run of that row alone with s + i. `options` are those of a run that is short and stops by
-    itself, `further` other ones of which the same is to hold, `cached` those with which keys and values are kept;
-    `length` is the option that says how many tokens there are in the end, the prompt's included. In `layout` a step's
-    window is the stream, and `arguments(t)` are what the noise level t, `batch`, is there. In an `absorbing` sampler
-    what is revealed stays. With the options `ending(token)` a text ends after this token, None where none can end it;
-    in an `open_ended` one it may be longer than the context, and begins with the text that the same seed gives within.
+    (`conformance.denoising.Observer`) of every step, and goes on from a `Step.state` that it gets as `resume`, if it is
+    `resumable`. Row i of a batch with seed s, of at most `most_rows`, is the run of that row alone with s + i. One that
+    is the remote model's own has the name of its method as `native` (see `conformance.native`).
+
+    `options` are those of a run that is short and stops by itself, `further` other ones of which the same is to hold,
+    `cached` those with which keys and values are kept; `length` is the option that says how many tokens there are in
+    the end, the prompt's included. `block` is how many tokens `options` denoise together, where that is no size of the
+    model; `from_prompt` says that blocks begin behind the prompt, and a text ends with one.
+
+    In `layout` a step's window is the stream, and `arguments(step)` are the layout's other arguments for this step,
+    such as its noise level, or other tokens where the window is not all that the forward goes by.
+
+    In an `absorbing` sampler what is revealed stays. With the options `ending(token)` a text ends after this token,
+    None where none can end it; in an `open_ended` one it may be longer than the context, and begins with the text that
+    the same seed gives within.
     """
 
     sample: Callable[..., Any]
@@ -142,3 +150,8 @@ class Sampler:
     ending: Callable[[int], Mapping[str, object]] | None = None
     open_ended: bool = False
     length: str = "length"
+    native: str | None = None
+    resumable: bool = True
+    most_rows: int | None = None
+    block: int | None = None
+    from_prompt: bool = False

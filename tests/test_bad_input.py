@@ -88,7 +88,7 @@ SPECS = {
     "no layout": ("layouts=()", "ValueError: spec 'mine': got layouts [], want at least one and each name once"),
     "layout whose name makes no id": (
         "layouts=(replace(TRAIN, name='a b'),)",
-        "ValueError: spec 'mine': 'a b' becomes part of ids; use letters, digits and . _ - only",
+        "ValueError: spec 'mine': 'a b' becomes part of ids; use letters, digits and . _ - @ only",
     ),
     "formula with an unknown size": (
         "axes=('2*m',)",

@@ -22,9 +22,9 @@ def sample(bridge: Any, prompt: Any, **options: Any) -> Any:
     return denoise(bridge, prompt, **options)
 
 
-def noise_level(t: Any) -> dict[str, Any]:
-    """What the model gets for a noise level t, `batch`: sigma of the loglinear schedule, which ends at SIGMA's."""
-    return {"timesteps": (-(-t).log1p()).clamp(max=SIGMA.high).float()}
+def noise_level(step: Any) -> dict[str, Any]:
+    """What the model gets for a step's noise level: sigma of the loglinear schedule, which ends at SIGMA's."""
+    return {"timesteps": (-(-step.t.clamp(0, 1)).log1p()).clamp(max=SIGMA.high).float()}
 
 
 SPEC = replace(

@@ -43,7 +43,8 @@ def ending(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         if ended.tokens.shape != want.shape or not torch.equal(ended.tokens[:, :-1], want[:, :-1]):
             told = str(ended.tokens.tolist())
             yield Finding("wrong-end", "tokens", got=told, want=str(want.tolist()), case=case)
-        last = (want.shape[1] - start + run.prompt.shape[1] - 1) // runs.block_of(boot)
+        given = run.prompt.shape[1]
+        last = (want.shape[1] - start + given - 1 - runs.first_block(boot, given)) // runs.block_of(boot)
         if late := [seen for seen in ended.steps if seen.step.block > last]:
             got = f"{len(late)} steps of later blocks"
             yield Finding("goes-on", "steps", got=got, want=f"none after block {last}", case=case)
@@ -91,7 +92,7 @@ def beyond_context(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     if runs.declined(boot, evidence):
         return
     sampler, n, prompt = runs.sampler_of(boot), boot.small.sizes["n"], runs.drawn(boot)
-    length = n + runs.block_of(boot)
+    length = n + min(runs.block_of(boot), n)
     if not sampler.open_ended:
         evidence.refused = True
         try:

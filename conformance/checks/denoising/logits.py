@@ -12,6 +12,7 @@ from . import runs
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...denoising import Step
     from ...judge import Evidence
     from ...pair import Pair
     from ...subject import Boot
@@ -38,8 +39,10 @@ def logits(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         for seen in run.steps:
             if seen.outcome.logits is None or seen.step.t is None:
                 continue
-            want = pair.call(window_of(pair, seen.step.t, seen.step.canvas[:, seen.step.window]))
-            found = list(close("outcome.logits", seen.outcome.logits, want, pair.allowed("logits", PATHS), case=case))
+            got = seen.outcome.logits
+            # A window may be what is left of a longer stream.
+            want = pair.call(window_of(pair, seen.step))[:, -got.shape[1] :]
+            found = list(close("outcome.logits", got, want, pair.allowed("logits", PATHS), case=case))
             yield from found
             if found:
                 break
@@ -50,24 +53,26 @@ def _pair(boot: Boot) -> Pair:
     return boot.small.pairs[runs.sampler_of(boot).layout]
 
 
-def window_of(pair: Pair, t: Tensor | None, ids: Tensor) -> dict[str, Any]:
+def window_of(pair: Pair, step: Step) -> dict[str, Any]:
     """The inputs of a step's forward: what the layout always has, the noise level and the window's tokens."""
-    from ...layout import PerRow
+    from ...layout import Attend, PerRow
 
-    always = {name: value for name, value in pair.layout.arguments.items() if not isinstance(value, PerRow)}
-    # That it is a level at all is denoising/noise.
-    level = {} if t is None else runs.sampler_of(pair.boot).arguments(t.clamp(0, 1))
-    return {**always, **level, "input_ids": ids}
+    arguments = pair.layout.arguments.items()
+    always = {name: value for name, value in arguments if not isinstance(value, PerRow | Attend)}
+    inputs = pair.attending({**always, "input_ids": step.canvas[:, step.window]})
+    return {**inputs, **runs.sampler_of(pair.boot).arguments(step)}
 
 
 @requirement("denoising/log-probs", level=MUST, needs=runs.NEEDS)
 def log_probs(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
-    """The aligned logits of a step MUST be its logits, and its log-probabilities what the parameterisation of the model
-    makes of them and the step's canvas, before anything narrows or sharpens what is drawn from.
+    """The aligned logits of a step MUST be its logits, each row at the token that it speaks of, and its
+    log-probabilities what the parameterisation of the model makes of them and the step's canvas, before anything
+    narrows or sharpens what is drawn from.
 
     The lens at a step, its entropy and its confidence are the model's; those of a sampler's settings are not.
     """
     from ...compare import close
+    from ...denoising import aligned
 
     if runs.declined(boot, evidence):
         return
@@ -75,7 +80,8 @@ def log_probs(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         told = None
         for seen in runs.of(run.steps, "denoise"):
             step, outcome = seen.step, seen.outcome
-            if not _equal(outcome.aligned, outcome.logits):
+            wanted = None if outcome.logits is None else aligned(outcome.logits, boot.spec.shift)
+            if not _equal(outcome.aligned, wanted):
                 yield Finding("not-aligned", "outcome.aligned", got="other rows", want="those of the logits", case=case)
                 break
             # A step without a forward draws from what the last one said.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,11 @@ class Recorder:
         self._open, self._forwards = None, []
 
     def forward(self, _: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """A forward of the model is about to run."""
+        """A forward of the model is about to run; a sampler may write to what it gives it."""
         if self._open is None:
             self.strays.append(f"a forward after {len(self.steps)} steps")
         else:
-            self._forwards.append({**kwargs, **({"input_ids": args[0]} if args else {})})
+            self._forwards.append(deepcopy({**kwargs, **({"input_ids": args[0]} if args else {})}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,23 +108,47 @@ def sampler_of(boot: Boot) -> Sampler:
 
 def block_of(boot: Boot) -> int:
     """Tokens per block; models without blocks denoise all at once."""
-    return boot.small.sizes.get("block", lengths(boot)[1])
+    return _own_block(boot) or boot.small.sizes["n"]
+
+
+def _own_block(boot: Boot) -> int | None:
+    sampler, sizes = boot.spec.sampler, boot.small.sizes
+    return sizes["block"] if "block" in sizes else None if sampler is None else sampler.block
+
+
+def first_block(boot: Boot, prompt: int) -> int:
+    """The column at which blocks begin, for a prompt of so many tokens."""
+    sampler = boot.spec.sampler
+    return prompt if sampler is not None and sampler.from_prompt else 0
 
 
 def lengths(boot: Boot) -> tuple[int, int]:
-    """Tokens of the usual prompt and of its text: both end inside a block, where blocks have more than one token."""
-    block, n = boot.small.sizes.get("block", 4), boot.small.sizes["n"]
+    """Tokens of the usual prompt and of its text: both end inside a block, where blocks have more than one token and
+    do not begin behind the prompt.
+    """
+    block, n = _own_block(boot) or 4, boot.small.sizes["n"]
     given = min(block + 1, n // 2)
+    if first_block(boot, given):
+        return given, given + min(3, (n - given) // block) * block
     return given, min(max(4 * block - 1, given + 3), n)
 
 
 def drawn(boot: Boot, rows: int = 2, seed: int = 0, length: int | None = None) -> Tensor:
-    """A prompt of tokens, none of them a mask, `rows length`."""
+    """A prompt of tokens, none of them a mask, `rows length`, or fewer rows where the sampler does not take as many."""
     import torch
 
-    vocabulary = mask_of(boot) or boot.small.sizes["d_vocab"]
+    mask, vocabulary = mask_of(boot), boot.small.sizes["d_vocab"]
     given = lengths(boot)[0] if length is None else length
-    return torch.randint(vocabulary, (rows, given), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    if mask is None or mask == vocabulary - 1:
+        return most(boot, torch.randint(mask or vocabulary, (rows, given), generator=generator))
+    ids = torch.randint(vocabulary - 1, (rows, given), generator=generator)
+    return most(boot, ids + (ids >= mask).long())
+
+
+def most(boot: Boot, rows: Tensor) -> Tensor:
+    """As many of these rows as the sampler takes at once."""
+    return rows if boot.spec.sampler is None else rows[: boot.spec.sampler.most_rows]
 
 
 def mask_of(boot: Boot) -> int | None:

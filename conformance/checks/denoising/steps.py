@@ -64,7 +64,8 @@ def mislabelled(boot: Boot, run: runs.Run, case: str = "") -> Iterator[Finding]:
     block, drawn, over = runs.block_of(boot), Counter[int](), -1
     for index, seen in enumerate(run.steps):
         step, kind = seen.step, f"{seen.step.kind}"
-        columns = slice(step.block * block, (step.block + 1) * block)
+        start = runs.first_block(boot, run.prompt.shape[1]) + step.block * block
+        columns = slice(start, start + block)
         masks = bool(step.masked[:, columns].any())
         number = (step.index, step.step)
         if number != (index, drawn[step.block]):
@@ -119,10 +120,16 @@ def _apart(boot: Boot, run: runs.Run, case: str) -> Iterator[Finding]:
     """The first forward at another level than its step's."""
     import torch
 
+    from ...layout import PerRow
+
+    sampler = runs.sampler_of(boot)
+    layout = boot.small.pairs[sampler.layout].layout
+    levels = [name for name, value in layout.arguments.items() if isinstance(value, PerRow)]
     for seen in runs.of(run.steps, "denoise"):
         if seen.step.t is None:
             continue
-        for name, want in runs.sampler_of(boot).arguments(seen.step.t).items():
+        wanted = sampler.arguments(seen.step)
+        for name, want in ((name, wanted[name]) for name in levels):
             for given in seen.forwards:
                 got = given.get(name)
                 if not isinstance(got, torch.Tensor) or not torch.allclose(got.double(), want.double(), atol=1e-6):
@@ -142,7 +149,8 @@ def masks(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         return
     for case, run in runs.every(boot):
         yield from _untrue(boot, run, case)
-        left = [token for token in run.canvas.flatten().tolist() if token == runs.mask_of(boot)]
+        text = run.canvas[:, : run.tokens.shape[1]]
+        left = [token for token in text.flatten().tolist() if token == runs.mask_of(boot)]
         if left:
             yield Finding("mask-left", "outcome.canvas", got=f"{len(left)} masks at the end", want="none", case=case)
 

@@ -74,12 +74,12 @@ def _prompts(boot: Boot) -> Iterator[tuple[str, Tensor, int]]:
     yield "ends inside a block", runs.drawn(boot), length
     yield "ends with a block", runs.drawn(boot, length=min(block, usual)), length
     yield "is all there is to be", runs.drawn(boot), usual
-    yield "repeats one token", torch.arange(2)[:, None].expand(2, usual).contiguous(), length
+    yield "repeats one token", runs.most(boot, torch.arange(2)[:, None].expand(2, usual).contiguous()), length
     special = _special(boot)
     if special:
         ids = torch.tensor((special * usual)[:usual])
         begun = runs.drawn(boot, rows=1)[0].index_fill(0, torch.tensor([0, usual - 1]), special[-1])
-        yield "is of tokens that begin and end texts", torch.stack((ids, begun)), length
+        yield "is of tokens that begin and end texts", runs.most(boot, torch.stack((ids, begun))), length
 
 
 def _special(boot: Boot) -> list[int]:
@@ -87,8 +87,8 @@ def _special(boot: Boot) -> list[int]:
     names = [f"{name}_token_id" for name in ("bos", "eos", "pad")]
     tokenizer = getattr(boot.small.bridge, "tokenizer", None)
     found = {getattr(tokenizer, name, None) for name in names} | {boot.small.config.get(name) for name in names}
-    largest = runs.mask_of(boot) or boot.small.sizes["d_vocab"]
-    return sorted(id for id in found if isinstance(id, int) and 0 <= id < largest)
+    known = set(range(boot.small.sizes["d_vocab"])) - {runs.mask_of(boot)}
+    return sorted(id for id in found if isinstance(id, int) and id in known)
 
 
 @requirement("denoising/native", level=MUST, needs=("parity/logits", *runs.NEEDS))
@@ -119,11 +119,22 @@ class Bare:
 
     def __init__(self, boot: Boot) -> None:
         self._bridge, self.original_model = boot.bridge, boot.reference
+        self._native = runs.sampler_of(boot).native
 
     def __call__(self, input_ids: Tensor, **arguments: Any) -> Tensor:
         """Logits."""
         logits: Tensor = self.original_model(input_ids=input_ids, **arguments)
         return logits
+
+    def diffusion_generate(self, ids: Tensor, max_new_tokens: int, **options: Any) -> Tensor:
+        """What the method of this name does on a bridge: the model's own sampler, and the prompt before its text."""
+        import torch
+
+        usual = self._bridge.adapter.native_sampler_kwargs(max_new_tokens, ids.shape[1])
+        text = getattr(self.original_model, str(self._native))(ids, **{**usual, **options})
+        text = getattr(text, "sequences", text)
+        told = torch.equal(text[:, : ids.shape[1]], ids)
+        return text if told else torch.cat((ids, text), dim=1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bridge, name)
@@ -165,6 +176,9 @@ def batch(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
 
     if runs.declined(boot, evidence):
         return
+    if runs.sampler_of(boot).most_rows == 1:
+        yield from _one_row(boot, evidence)
+        return
     given = torch.cat((runs.drawn(boot, rows=1, seed=5), runs.drawn(boot, rows=2, seed=5)))
     many = runs.watched(boot, given, seed=SEED)
     for row in range(len(given)):
@@ -175,6 +189,20 @@ def batch(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
             )
     if torch.equal(many.tokens[0], many.tokens[1]):
         yield Finding("same-tokens", "tokens", got="one text twice", want="two texts", case="two rows of one prompt")
+
+
+def _one_row(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
+    """Findings unless a batch is refused."""
+    from ...pair import REFUSALS, SubjectRaised
+
+    evidence.refused, given = True, runs.drawn(boot, rows=1)
+    try:
+        runs.watched(boot, given.repeat(2, 1))
+    except SubjectRaised as error:
+        if not isinstance(error.__cause__, REFUSALS) or "batch" not in str(error.__cause__):
+            yield Finding("unclear-error", "batch", got=str(error), want="an error that names the batch")
+        return
+    yield Finding("accepted", "batch", got="a text of two rows", want="an error that names the batch")
 
 
 SEED = 7

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ...finding import Finding
 from ...requirement import MUST, requirement
 from . import runs
-from .logits import window_of
 from .steps import mislabelled, misreported
 
 if TYPE_CHECKING:
@@ -115,6 +114,9 @@ def resume(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
 
     if runs.declined(boot, evidence):
         return
+    if not runs.sampler_of(boot).resumable:
+        yield from _not_resumed(boot, evidence)
+        return
     for case, run in runs.plain(boot):
         start = _amid(run)
         state = start.step.state
@@ -130,6 +132,20 @@ def resume(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         yield from _goes_on(boot, other, canvas, case)
 
 
+def _not_resumed(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
+    """Findings unless asking for it is refused."""
+    from ...pair import REFUSALS, SubjectRaised
+
+    evidence.refused = True
+    try:
+        runs.watched(boot, runs.drawn(boot), resume=object())
+    except SubjectRaised as error:
+        if not isinstance(error.__cause__, REFUSALS) or "resume" not in str(error.__cause__):
+            yield Finding("unclear-error", "state", got=str(error), want="an error that names resume")
+        return
+    yield Finding("accepted", "state", got="a run", want="an error that names resume: the spec declines it")
+
+
 def _amid(run: runs.Run) -> runs.Seen:
     """A step amid its block, one that does not run where there is any: there is most to be remembered."""
     amid = [seen for seen in runs.of(run.steps, "denoise") if seen.step.step > 0] or run.steps
@@ -141,11 +157,11 @@ def _edited(boot: Boot, canvas: Tensor, start: int) -> Tensor:
     """A canvas with one token after the prompt, or the prompt's last where there is none, replaced in every row."""
     import torch
 
-    mask = runs.mask_of(boot)
-    vocabulary = mask or boot.small.sizes["d_vocab"]
+    mask, vocabulary = runs.mask_of(boot), boot.small.sizes["d_vocab"]
     written = (canvas != mask) & (torch.arange(canvas.shape[1]) >= start)
     chosen = written.long().argmax(-1, keepdim=True).where(written.any(-1, keepdim=True), torch.tensor(start - 1))
-    return canvas.scatter(1, chosen, (canvas.gather(1, chosen) + 1) % vocabulary)
+    one, two = ((canvas.gather(1, chosen) + further) % vocabulary for further in (1, 2))
+    return canvas.scatter(1, chosen, two.where(one == (-1 if mask is None else mask), one))
 
 
 def _goes_on(boot: Boot, run: runs.Run, canvas: Tensor, case: str) -> Iterator[Finding]:
@@ -162,8 +178,8 @@ def _goes_on(boot: Boot, run: runs.Run, canvas: Tensor, case: str) -> Iterator[F
 
 @requirement("denoising/trace", level=MUST, needs=("hooks/fires", *runs.NEEDS))
 def trace(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
-    """A trace MUST have an entry for every step of a run, and in each that runs every hook that fires, with what a
-    forward on the canvas of that step shows.
+    """A trace MUST have an entry for every step of a run, and in each that runs every hook that fires, with what the
+    forward of that step shows.
 
     This is the data of every study over denoising time; an entry that lacks a hook, or is that of another step, is a
     hole or a ghost in it.
@@ -183,10 +199,10 @@ def trace(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         yield Finding("incomplete", "trace", got=f"{len(entries)} entries", want=f"{len(run.steps)} steps")
         return
     wrong: dict[str, Finding] = {}
-    for entry in entries:
+    for entry, seen in zip(entries, run.steps, strict=True):
         if not entry.facts.runs:
             continue
-        inputs = window_of(pair, entry.t, entry.canvas_before[:, entry.window])
+        (inputs,) = seen.forwards
         want = record_bridge(partial(pair.call, inputs), boot.small.bridge, pair.names).taps
         for name in want.keys() | set(entry):
             got = entry.calls(name) if name in entry else []
