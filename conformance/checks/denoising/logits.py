@@ -39,10 +39,10 @@ def logits(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
         for seen in run.steps:
             if seen.outcome.logits is None or seen.step.t is None:
                 continue
-            got = seen.outcome.logits
             # A window may be what is left of a longer stream.
-            want = pair.call(window_of(pair, seen.step))[:, -got.shape[1] :]
-            found = list(close("outcome.logits", got, want, pair.allowed("logits", PATHS), case=case))
+            columns = seen.step.canvas[:, seen.step.window].shape[1]
+            want = pair.call(window_of(pair, seen.step))[:, -columns:]
+            found = list(close("outcome.logits", seen.outcome.logits, want, pair.allowed("logits", PATHS), case=case))
             yield from found
             if found:
                 break

@@ -113,7 +113,8 @@ def block_of(boot: Boot) -> int:
 
 def _own_block(boot: Boot) -> int | None:
     sampler, sizes = boot.spec.sampler, boot.small.sizes
-    return sizes["block"] if "block" in sizes else None if sampler is None else sampler.block
+    block = sizes.get("block")
+    return block if block is not None or sampler is None else sampler.block
 
 
 def first_block(boot: Boot, prompt: int) -> int:

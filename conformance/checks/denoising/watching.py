@@ -178,8 +178,8 @@ def _goes_on(boot: Boot, run: runs.Run, canvas: Tensor, case: str) -> Iterator[F
 
 @requirement("denoising/trace", level=MUST, needs=("hooks/fires", *runs.NEEDS))
 def trace(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
-    """A trace MUST have an entry for every step of a run, and in each that runs every hook that fires, with what the
-    forward of that step shows.
+    """A trace MUST have an entry for every step of a run, and in each that runs every hook that fires, with what a
+    forward on the canvas of that step shows.
 
     This is the data of every study over denoising time; an entry that lacks a hook, or is that of another step, is a
     hole or a ghost in it.
@@ -202,7 +202,8 @@ def trace(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     for entry, seen in zip(entries, run.steps, strict=True):
         if not entry.facts.runs:
             continue
-        (inputs,) = seen.forwards
+        # The step's own canvas, whatever its forward was given: hooks and logits are to be of one forward.
+        inputs = {**seen.forwards[0], "input_ids": entry.canvas_before[:, entry.window]}
         want = record_bridge(partial(pair.call, inputs), boot.small.bridge, pair.names).taps
         for name in want.keys() | set(entry):
             got = entry.calls(name) if name in entry else []
