@@ -107,7 +107,7 @@ class Backward:
         pair.boot.forwards["reference"] += 1
         with torch.enable_grad():
             logits = taps.through_modules(
-                lambda: reference(**pair.inputs),
+                lambda: taps.logits_of(reference(**pair.inputs)),
                 reference,
                 points,
                 pair.boot.layers,

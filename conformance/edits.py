@@ -238,7 +238,9 @@ def _on_model(pair: Pair, batch: Sequence[Trial], inputs: Mapping[str, Any], dty
         if boot.oracle is None:
             model, spec = boot.reference, boot.spec
             boot.forwards["reference"] += 1
-            return taps.through_modules(lambda: model(**inputs), model, spec.points, boot.layers, tap)
+            return taps.through_modules(
+                lambda: taps.logits_of(model(**inputs)), model, spec.points, boot.layers, tap
+            )
         boot.forwards["oracle"] += 1
         return boot.oracle(boot.params_in(dtype), boot.config, inputs, tap)
 

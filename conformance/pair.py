@@ -122,11 +122,13 @@ class Pair:
         """Inputs of this layout for another batch size or seed."""
         sizes, generator = self.boot.sizes, torch.Generator().manual_seed(seed)
         mask = None if self.boot.spec.mask_token is None else self.boot.spec.mask_token.of(sizes)
-        vocabulary = sizes["d_vocab"] if mask is None else mask
+        vocabulary = sizes["d_vocab"] - (mask is not None)
         spans = []
         for span in self.layout.stream:
             shape = (batch, Size(span.length).of(sizes))
             ids = torch.randint(vocabulary, shape, generator=generator)
+            # Of all ids but the mask's.
+            ids = ids if mask is None else ids + (ids >= mask).long()
             hidden = torch.rand(shape, generator=generator) < span.masked
             spans.append(ids if mask is None else ids.masked_fill(hidden, mask))
         drawn: dict[str, Any] = {"input_ids": torch.cat(spans, dim=1)}
@@ -162,8 +164,7 @@ class Pair:
         """Logits of the reference, or of another model of its class."""
         self.boot.forwards["reference"] += 1
         with torch.no_grad():
-            logits: Tensor = (model or self.boot.reference)(**(self.inputs if inputs is None else inputs))
-        return logits
+            return taps.logits_of((model or self.boot.reference)(**(self.inputs if inputs is None else inputs)))
 
     @cached_property
     def plain(self) -> Tensor:

@@ -51,7 +51,7 @@ class Recording:
             # The other may have the parts of a stream in calls of their own, as this one has, or all in one.
             parts = self.against.taps[name]
             alike = call < len(parts) and parts[call].shape == tensor.shape
-            other = parts[call] if alike else self.against.joined(name)
+            other = headwise(parts[call] if alike else self.against.joined(name), tensor.shape)
             size = distance(narrowed(tensor), other) if tensor.shape == other.shape else math.inf
             self.apart[name] = max(size, self.apart.get(name, 0.0))
             return shape_only(tensor)
@@ -107,6 +107,18 @@ def run_hooked(call: Callable[[], Tensor], bridge: Any, names: Iterable[str], *h
     wanted = set(names)
     with torch.no_grad(), bridge.hooks(fwd_hooks=[(wanted.__contains__, hook) for hook in hooks]):
         return call()
+
+
+def logits_of(output: Any) -> Tensor:
+    """What a remote model answers: its logits, or an object that holds them."""
+    logits: Tensor = output if isinstance(output, Tensor) else output.logits
+    return logits
+
+
+def headwise(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor with its channels by head, if that is all in which `shape` differs: a module has them in one axis."""
+    apart = len(shape) == tensor.ndim + 1 and shape[:-2] == tensor.shape[:-1] and shape.numel() == tensor.numel()
+    return tensor.reshape(shape) if apart else tensor
 
 
 def narrowed(tensor: Tensor) -> Tensor:

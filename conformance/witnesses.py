@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import compare
-from .taps import Recording
+from .taps import Recording, headwise
 
 
 @dataclass
@@ -50,10 +50,12 @@ class Witnesses:
     def want(self, name: str) -> Tensor | None:
         """What the tap should hold, None where no witness knows.
 
-        What an alias stands for is never read off the bridge, which could point it anywhere.
+        What an alias stands for is never read off the bridge, which could point it anywhere. Whether a hook shows its
+        channels by head is the oracle's to say.
         """
         if name in self.reference:
-            return self.reference.joined(name)
+            found = self.reference.joined(name)
+            return headwise(found, self.exact.joined(name).shape) if name in self.exact else found
         return self.exact.joined(name) if name in self.exact else None
 
     def allowed(self, name: str, budget: compare.Budget = compare.WITNESS) -> compare.Allowed:

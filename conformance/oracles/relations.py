@@ -6,6 +6,7 @@ Each is `relation(query, key, n, block)` with positions in the layout's stream, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -41,3 +42,32 @@ def everyone(query: Any, key: Any, n: int, block: int) -> Any:
 def restarting(index: Any, n: int) -> Any:
     """Positions of two halves of n tokens each: the same token has the same position in both."""
     return index % n
+
+
+def left_padded(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream whose first n // 8 tokens are padding, which nobody sees; in their own rows they see the others."""
+    return (key >= n // 8) & (query >= 0)
+
+
+def clean_prefix(query: Any, key: Any, n: int, block: int) -> Any:
+    """One canvas whose first n // 3 tokens are clean: clean ones see clean ones, noisy ones see all (2503.04482)."""
+    return (query >= n // 3) | (key < n // 3)
+
+
+def padded_right(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream whose last quarter is padding, which nobody attends to; padding attends to the rest as well."""
+    return everyone(query, key, n, block) & (key < n - n // 4)
+
+
+def padded_left(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream whose first quarter is padding, which nobody attends to; padding attends to the rest as well."""
+    return everyone(query, key, n, block) & (key >= n // 4)
+
+
+def blocks_of(size: int) -> Callable[[Any, Any, int, int], Any]:
+    """One stream in blocks of a size that no config holds: every block sees itself and the blocks before it."""
+
+    def relation(query: Any, key: Any, n: int, block: int) -> Any:
+        return block_causal(query, key, n, size)
+
+    return relation

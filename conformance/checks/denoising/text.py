@@ -123,8 +123,9 @@ class Bare:
 
     def __call__(self, input_ids: Tensor, **arguments: Any) -> Tensor:
         """Logits."""
-        logits: Tensor = self.original_model(input_ids=input_ids, **arguments)
-        return logits
+        from ...taps import logits_of
+
+        return logits_of(self.original_model(input_ids=input_ids, **arguments))
 
     def diffusion_generate(self, ids: Tensor, max_new_tokens: int, **options: Any) -> Tensor:
         """What the method of this name does on a bridge: the model's own sampler, and the prompt before its text."""

@@ -90,6 +90,7 @@ def _allowed(pair: Pair, dtype: torch.dtype, want: Tensor) -> float:
     import torch
 
     from ...compare import distance
+    from ...taps import logits_of
 
     if dtype is torch.float64:
         unit = torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
@@ -97,7 +98,7 @@ def _allowed(pair: Pair, dtype: torch.dtype, want: Tensor) -> float:
     # A model of its own: tables that are cached under autocast would stay.
     model = pair.boot.construct()
     with torch.no_grad(), torch.autocast("cpu", dtype):
-        noise = distance(model(**pair.inputs).double(), want)
+        noise = distance(logits_of(model(**pair.inputs)).double(), want)
     return AUTOCAST_NOISE * noise
 
 

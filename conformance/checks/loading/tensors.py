@@ -47,12 +47,14 @@ def live_parameters(boot: Boot) -> Iterator[Finding]:
     """
     import torch
 
+    from ...taps import logits_of
+
     reference = boot.reference
     parameters = dict(reference.named_parameters())
     moving: set[str] = set()
     for pair in boot.pairs.values():
         with torch.enable_grad():
-            logits = reference(**pair.inputs)
+            logits = logits_of(reference(**pair.inputs))
             weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
             gradients = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), allow_unused=True)
         moving |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None and g.abs().max() > 0}
