@@ -54,14 +54,9 @@ def clean_prefix(query: Any, key: Any, n: int, block: int) -> Any:
     return (query >= n // 3) | (key < n // 3)
 
 
-def padded_right(query: Any, key: Any, n: int, block: int) -> Any:
-    """One stream whose last quarter is padding, which nobody attends to; padding attends to the rest as well."""
-    return everyone(query, key, n, block) & (key < n - n // 4)
-
-
-def padded_left(query: Any, key: Any, n: int, block: int) -> Any:
-    """One stream whose first quarter is padding, which nobody attends to; padding attends to the rest as well."""
-    return everyone(query, key, n, block) & (key >= n // 4)
+def right_padded(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream whose last n // 4 tokens are padding, which nobody sees; in their own rows they see the others."""
+    return (key < n - n // 4) & (query >= 0)
 
 
 def blocks_of(size: int) -> Callable[[Any, Any, int, int], Any]:
