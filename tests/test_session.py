@@ -171,7 +171,8 @@ def test_what_is_blocked_is_not_met(run: Callable, third_party: Callable) -> Non
     assert verdicts["FAIL"] == 1
     assert verdicts["BLOCKED"] == len(judged["results"]) - 1
     assert judged["summary"]["levels"]["MUST"]["met"] == 0
-    assert "boot: raised: got OSError: no such thing, want a booted bridge" in whole.text
+    call = "`raise OSError('no such thing')` in prepare_model, adapter_mine.py, line 8"
+    assert f"boot: raised: got OSError: no such thing, by {call}, want a booted bridge" in whole.text
 
 
 DECLINE_LESS = GOOD + "\n\nGOOD = replace(GOOD, capabilities={'loss': GOOD.capabilities['loss']})"

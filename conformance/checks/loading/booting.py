@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
@@ -163,6 +165,24 @@ def _remote(module: Any) -> bool:
     return not type(module).__module__.startswith(("torch.", "transformers."))
 
 
+LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}
+"""Packages whose own lines say nothing of who called them wrongly; so do those of this one that boot."""
+
+
 def _raised(error: Exception, at: str = "boot") -> Finding:
-    text = " ".join(str(error).split())
-    return Finding("raised", at, got=f"{type(error).__name__}: {text[:300]}", want="a booted bridge")
+    from ...spec import in_one_line
+
+    return Finding("raised", at, got=f"{in_one_line(error)}{_where(error)}", want="a booted bridge")
+
+
+def _where(error: Exception) -> str:
+    """The innermost line of an adapter or a checkpoint that an error came through, and what it called."""
+    from ... import booting, subject, unplugged
+
+    ours = {__file__, booting.__file__, subject.__file__, unplugged.__file__}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
+    told = [frame for frame in frames if not LIBRARIES & set(Path(frame.filename).parts)]
+    if not told:
+        return ""
+    call = f"`{(told[-1].line or '').strip()[:100]}`"
+    return f", by {call} in {told[-1].name}, {Path(told[-1].filename).name}, line {told[-1].lineno}"
