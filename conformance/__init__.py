@@ -6,20 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .booting import boot
+    from .booting import boot, example
     from .denoising import trace_denoising
     from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
-    from .layout import Layout, MaskTensor, PerRow, Span
+    from .layout import Attend, Layout, MaskTensor, PerRow, Span
     from .sizes import Size
     from .spec import AdapterSpec, Impossible, NotYet
     from .trace import Trace
     from .verification import Report, verify
 
 _HOMES = {
-    "booting": ("boot",),
+    "booting": ("boot", "example"),
     "denoising": ("trace_denoising",),
     "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Sampler", "Variant"),
-    "layout": ("Layout", "MaskTensor", "PerRow", "Span"),
+    "layout": ("Attend", "Layout", "MaskTensor", "PerRow", "Span"),
     "sizes": ("Size",),
     "spec": ("AdapterSpec", "Impossible", "NotYet"),
     "trace": ("Trace",),
@@ -28,6 +28,7 @@ _HOMES = {
 
 __all__ = [
     "AdapterSpec",
+    "Attend",
     "Branch",
     "Chunk",
     "Dial",
@@ -47,6 +48,7 @@ __all__ = [
     "Trace",
     "Variant",
     "boot",
+    "example",
     "trace_denoising",
     "verify",
 ]

@@ -13,6 +13,8 @@ import torch
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from .spec import AdapterSpec
+
 
 def boot(
     folder: str | Path | None = None,
@@ -26,24 +28,29 @@ def boot(
     """Boot a bridge from a checkpoint, in fp32 unless asked otherwise, on CPU.
 
     `folder` is one, or OWNER/NAME in the local hub cache; None is the bundled miniature of a known adapter, whose code
-    comes with this package and needs no flag. Without `adapter`, TransformerLens selects its own by
-    architecture. With one (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built
-    around it, or the subclass that it names as `bridge_class`, and TransformerLens's mapping of architectures is
-    neither read nor written. With `hf_model`, a model that is built already is taken instead of one loaded from the
+    comes with this package and needs no flag. Without `adapter`, TransformerLens selects its own by architecture, and
+    so it does with the name of a spec that judges TransformerLens's, whose overrides and repair are then applied. With
+    any other (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built around it,
+    or the subclass that it names as `bridge_class`, and TransformerLens's mapping of architectures is neither read nor
+    written. With `hf_model`, a model that is built already is taken instead of one loaded from the
     folder. Code of the folder runs only with `trust_remote_code`; None leaves the flag out, as a user does who forgets
     it.
     """
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
 
+    known = _known(adapter)
     if folder is None:
-        folder, trust_remote_code = _miniature(adapter), True
+        folder, trust_remote_code = _miniature(known, adapter), True
+    chosen: str | type | None = adapter
+    if known is not None:
+        chosen, overrides = known.adapter, {**known.overrides, **(overrides or {})}
     # Loaded here, with the flag set, as TransformerLens would look for it on the hub. transformers asks on the
     # terminal where the flag is None.
     trusted = bool(trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted, add_bos_token=True)
-    if adapter is None:
-        return TransformerBridge.boot_transformers(
+    if chosen is None:
+        bridge = TransformerBridge.boot_transformers(
             str(folder),
             hf_config_overrides=dict(overrides or {}),
             device="cpu",
@@ -52,35 +59,54 @@ def boot(
             hf_model=hf_model,
             **({} if trust_remote_code is None else {"trust_remote_code": trust_remote_code}),
         )
-    chosen, needed = _adapter_class(adapter)
-    return _boot_with(chosen, str(folder), tokenizer, trusted, {**needed, **(overrides or {})}, hf_model, dtype)
+    else:
+        made = chosen if isinstance(chosen, type) else named(chosen)
+        bridge = _boot_with(made, str(folder), tokenizer, trusted, dict(overrides or {}), hf_model, dtype)
+    if known is not None and known.repair is not None:
+        named(known.repair)(bridge)
+    return bridge
 
 
-def _miniature(adapter: str | type | None) -> Path:
-    """The bundled model of a known adapter, with its weights drawn."""
-    from . import checkpoint
+def named(path: str) -> Any:
+    """What stands behind "module:name"."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _known(adapter: str | type | None) -> AdapterSpec | None:
+    """The spec of an adapter that is given by a known name."""
+    if not isinstance(adapter, str) or ":" in adapter:
+        return None
     from .adapters import resolve
 
-    (spec,) = resolve([adapter]) if isinstance(adapter, str) and ":" not in adapter else (None,)
+    (spec,) = resolve([adapter])
+    return spec
+
+
+def _miniature(spec: AdapterSpec | None, adapter: str | type | None) -> Path:
+    """The bundled model of a known adapter, with its weights drawn."""
+    from . import checkpoint
+
     if spec is None or spec.fixture is None:
         raise ValueError(f"folder: got None, want a checkpoint; adapter {adapter!r} has no bundled miniature")
     return checkpoint.materialise(checkpoint.fixture_folder(spec.fixture), spec)
 
 
-def _adapter_class(adapter: str | type) -> tuple[type, Mapping[str, object]]:
-    """The class, and the config fields without which a known one does not run here."""
-    if isinstance(adapter, type):
-        return adapter, {}
-    if ":" not in adapter:
-        from .adapters import resolve
+def example(adapter: str, layout: str) -> dict[str, Any]:
+    """The inputs on which a known adapter is judged in a layout, on its bundled miniature: arguments by name.
 
-        (spec,) = resolve([adapter])
-        if spec.adapter is None:
-            raise ValueError(f"adapter: {adapter!r} is TransformerLens's own; leave it out, and it is selected")
-        return _adapter_class(spec.adapter)[0], spec.overrides
-    module, _, name = adapter.partition(":")
-    found: type = getattr(importlib.import_module(module), name)
-    return found, {}
+    Raises:
+        ValueError: the adapter is not known, or has no such layout.
+    """
+    from .spec import nearest
+    from .subject import Boot
+
+    spec = _known(adapter)
+    assert spec is not None, "a name without a colon"
+    pairs = Boot(spec, _miniature(spec, adapter), trusted=True).pairs
+    if layout not in pairs:
+        raise ValueError(f"layout: {adapter} has no {layout!r}{nearest(layout, pairs)}")
+    return pairs[layout].inputs
 
 
 def _boot_with(

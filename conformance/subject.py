@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,19 +13,12 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, taps
-from .booting import boot
+from .booting import boot, named
 from .facts import Variant
 from .layout import PerRow
 from .pair import Pair
 from .sizes import Size
 from .spec import AdapterSpec
-
-
-def named(path: str) -> Callable[..., Any]:
-    """The function behind "module:function"."""
-    module, _, name = path.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
 
 
 @dataclass
