@@ -44,19 +44,19 @@ def restarting(index: Any, n: int) -> Any:
     return index % n
 
 
+def right_padded(query: Any, key: Any, n: int, block: int) -> Any:
+    """One stream whose last n // 8 of n tokens are padding, which nobody sees; in their own rows they see the rest."""
+    return (key < n - n // 8) & (query >= 0)
+
+
 def left_padded(query: Any, key: Any, n: int, block: int) -> Any:
-    """One stream whose first n // 8 tokens are padding, which nobody sees; in their own rows they see the others."""
+    """The same with padding in front, n // 8 of n tokens."""
     return (key >= n // 8) & (query >= 0)
 
 
 def clean_prefix(query: Any, key: Any, n: int, block: int) -> Any:
     """One canvas whose first n // 3 tokens are clean: clean ones see clean ones, noisy ones see all (2503.04482)."""
     return (query >= n // 3) | (key < n // 3)
-
-
-def right_padded(query: Any, key: Any, n: int, block: int) -> Any:
-    """One stream whose last n // 4 tokens are padding, which nobody sees; in their own rows they see the others."""
-    return (key < n - n // 4) & (query >= 0)
 
 
 def blocks_of(size: int) -> Callable[[Any, Any, int, int], Any]:
