@@ -158,7 +158,7 @@ def through_modules(
     tensor, such as a module's tuple, is shown too.
     """
     with contextlib.ExitStack() as handles:
-        for name, path in paired(points, layers):
+        for name, path in paired(points, layers, model):
             module = model.get_submodule(path)
 
             def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> Any:
@@ -217,7 +217,23 @@ def record_oracle(
     return recording
 
 
-def paired(points: Mapping[str, str], layers: int) -> Iterator[tuple[str, str]]:
-    """Concrete pairs of bridge component and remote module path, layer by layer."""
+def paired(points: Mapping[str, str], layers: int, model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Concrete pairs of bridge component and remote module path, layer by layer.
+
+    A path that ends in "?" is of a module that only some layers have; the others have no such point. ValueError where
+    no layer has it.
+    """
     for name, path in points.items():
-        yield from zip(places(name, layers), places(path, layers), strict=True)
+        everywhere = list(zip(places(name, layers), places(path.rstrip("?"), layers), strict=True))
+        there = [pair for pair in everywhere if not path.endswith("?") or _has(model, pair[1])]
+        if not there:
+            raise ValueError(f"point {name!r}: no layer of the model has {path!r}; correct the path, or leave it out")
+        yield from there
+
+
+def _has(model: nn.Module, path: str) -> bool:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

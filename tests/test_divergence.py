@@ -49,7 +49,7 @@ def named(divergence: str) -> str:
 @pytest.mark.parametrize("defect", [scaled, shuffled])
 def test_the_place_that_was_changed_is_named_in_nine_of_ten_cases(boot, layout: str, defect: Callable) -> None:
     told = {}
-    places = list(taps.paired(SPEC.points, 2))
+    places = list(taps.paired(SPEC.points, 2, boot().reference))
     for name, path in places:
         pair = boot().pairs[layout]
         damage(pair.boot.bridge, path, defect)

@@ -91,7 +91,7 @@ def pairing(boot: Boot) -> Iterator[Finding]:
     model = boot.bridge.original_model
     if not boot.spec.points:
         yield Finding("undeclared", "points", got="no points in the spec", want="components with the modules they wrap")
-    for name, path in paired(boot.spec.points, boot.layers):
+    for name, path in paired(boot.spec.points, boot.layers, boot.reference):
         wrapped = getattr(components.at(boot.bridge, name), "original_component", None)
         wanted = components.unwrapped(components.at(model, path))
         if wrapped is None:
@@ -108,7 +108,7 @@ def complete(boot: Boot) -> Iterator[Finding]:
     """
     from ...taps import paired
 
-    for name, _ in paired(boot.spec.points, boot.layers):
+    for name, _ in paired(boot.spec.points, boot.layers, boot.reference):
         for hook in (f"{name}.hook_in", f"{name}.hook_out"):
             if hook not in boot.bridge.hook_dict:
                 yield Finding("missing", hook, got="no such hook", want="a hook at a point of the spec")
