@@ -61,9 +61,14 @@ def within(size: float, allowed: float) -> bool:
 
 
 def ulp(tensor: Tensor) -> float:
-    """One unit in the last place, in fp32, of the tensor's largest entry."""
-    largest = tensor.abs().max().item() if tensor.numel() else 0.0
+    """One unit in the last place, in fp32, of the tensor's largest entry that counts."""
+    largest = torch.where(counted(tensor), tensor.abs(), 0).max().item() if tensor.numel() else 0.0
     return float(torch.finfo(torch.float32).eps * largest)
+
+
+def counted(tensor: Tensor) -> Tensor:
+    """Which entries are numbers to reckon with: a score that must not count is -inf, or the lowest number there is."""
+    return tensor.abs() < torch.finfo(torch.float32).max / 2
 
 
 def distance(got: Tensor, want: Tensor) -> float:

@@ -71,7 +71,7 @@ class Effect:
 def pushed(pair: Pair, name: str, share: float = 1.0) -> Edit:
     """Add a seeded tensor, half as large as what the hook shows, or a share of it."""
     whole = _row(pair, name)
-    spread = 0.5 * whole.std(correction=0).nan_to_num(0.0) + 0.1
+    spread = 0.5 * whole[compare.counted(whole)].std(correction=0).nan_to_num(0.0) + 0.1
     push = torch.randn(whole.shape, generator=seeded(name)) * spread * share
     return lambda value, part: value + _part(push, part).to(value.dtype)
 

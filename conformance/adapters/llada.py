@@ -10,10 +10,10 @@ from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Size
 
 PLAIN = Layout(name="plain", stream=(Span("n", masked=0.5),), relation=everyone, ragged=True)
 KEYS, PAIRS = {"attention_mask": Attend("2-D int")}, {"attention_bias": Attend("4-D additive")}
-PADDED = replace(PLAIN, name="padded", relation=right_padded, arguments=KEYS, ragged=False)
+PADDED = replace(PLAIN, name="padded", relation=right_padded, arguments=KEYS)
 LEFT = replace(PADDED, name="padded-left", relation=left_padded)
 # Semi-autoregressive use: what has not been written yet is hidden from what has.
-BLOCKS = replace(PLAIN, name="blocks", relation=blocks_of(5), arguments=PAIRS, ragged=False)
+BLOCKS = replace(PLAIN, name="blocks", relation=blocks_of(5), arguments=PAIRS)
 
 
 def keep_use_cache(modeling: Any) -> None:

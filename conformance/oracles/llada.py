@@ -51,9 +51,9 @@ def _additive_mask(config: Mapping[str, Any], inputs: Mapping[str, Any], dtype: 
     if pairs is not None:
         additive = pairs.is_floating_point()
         total = total + (pairs.to(dtype) if additive else torch.where(pairs.bool(), 0.0, HIDDEN).to(dtype))
-    if keys is not None:
-        total = total + torch.where(keys.bool(), 0.0, HIDDEN).to(dtype)[:, None, None]
-    return total.clamp(min=HIDDEN)
+    if keys is None or bool(keys.all()):
+        return total
+    return (total + torch.where(keys.bool(), 0.0, HIDDEN).to(dtype)[:, None, None]).clamp(min=HIDDEN)
 
 
 def _block(

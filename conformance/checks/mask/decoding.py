@@ -53,9 +53,12 @@ def kv_cache(boot: Boot) -> Iterator[Finding]:
 
 
 def _undeclared(boot: Boot) -> Iterator[Finding]:
-    """Where whoever is seen sees back, a new token changes all old keys and none can be kept; else a spec says how."""
+    """Where whoever is seen sees back, a new token changes all old keys and none can be kept; else a spec says how.
+
+    A relation that the caller hands over is no model's own, and says nothing of what it keeps.
+    """
     for pair in boot.pairs.values():
-        if (pair.relation & ~pair.relation.T).any():
+        if not pair.layout.handed() and (pair.relation & ~pair.relation.T).any():
             yield Finding("undeclared", pair.layout.name, got="no cache in the spec", want="how a user decodes with it")
 
 
