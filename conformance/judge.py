@@ -52,7 +52,7 @@ class Judge:
 
     def _settled(self, required: Requirement, layout: str | None, tools: Tools) -> Outcome:
         needs = self._needs(required, layout)
-        unmet = [need for need, outcomes in needs.items() if any(outcome.verdict not in MET for outcome in outcomes)]
+        unmet = [need for need, outcomes in needs.items() if not all(_stands(outcome) for outcome in outcomes)]
         for need in unmet:
             if need in BLOCKING:
                 return Outcome(Verdict.BLOCKED, cause=f"{need} is not met")
@@ -100,7 +100,7 @@ class Judge:
             # What is judged once per adapter rests on a need in every layout.
             places = [layout] if layout is not None or not need.per_layout else list(self.boot.pairs)
             needs[need.id] = [self.verdict(need, place) for place in places]
-            if need.id in BLOCKING and any(outcome.verdict not in MET for outcome in needs[need.id]):
+            if need.id in BLOCKING and not all(_stands(outcome) for outcome in needs[need.id]):
                 break
         return needs
 
@@ -110,3 +110,9 @@ class Judge:
             return self.boot.layers
         except ValueError:
             return 0
+
+
+def _stands(outcome: Outcome) -> bool:
+    """Whether others can rest on it: it is met, and declared or not, the boot did not raise, which leaves nothing."""
+    no_boot = any((found.code, found.at) == ("raised", "boot") for _, found in outcome.declared)
+    return outcome.verdict in MET and not no_boot

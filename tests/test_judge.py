@@ -118,7 +118,8 @@ def test_an_entry_at_a_place_that_a_need_leaves_open_is_neither_used_nor_stale()
     assert outcome.verdict is Verdict.PASS
 
 
-def test_without_a_boot_everything_is_blocked_and_no_check_runs() -> None:
+@pytest.mark.parametrize("entries", [(), (entry("loading/boots", "boot", "raised"),)], ids=["unexpected", "declared"])
+def test_without_a_boot_everything_is_blocked_and_no_check_runs(entries: tuple[Entry, ...]) -> None:
     from pathlib import Path
 
     from conformance.judge import Judge
@@ -127,12 +128,12 @@ def test_without_a_boot_everything_is_blocked_and_no_check_runs() -> None:
     known = {
         r.id: r
         for r in (
-            required("loading/boots", finding("boot")),
+            required("loading/boots", finding("boot", "raised")),
             required("loading/independence", needs=("loading/boots",)),
             required("a/b", AssertionError("ran")),
         )
     }
-    judge = Judge(Boot(SPEC, Path("nowhere"), trusted=True), Ledger(), known)
+    judge = Judge(Boot(SPEC, Path("nowhere"), trusted=True), Ledger(entries), known)
     outcome = judge.verdict(known["a/b"], None)
     assert (outcome.verdict, outcome.cause) == (Verdict.BLOCKED, "loading/boots is not met")
 
