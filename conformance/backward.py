@@ -79,6 +79,12 @@ class Backward:
             self._differentiate("subject", logits, recording, components.parameters(bridge.original_model), shallow)
         return recording
 
+    def loss(self, names: Collection[str]) -> Tensor:
+        """The objective of a forward of the subject while backward hooks at `names` look on."""
+        bridge, wanted = self.pair.boot.bridge, set(names)
+        with blamed_on_subject(), bridge.hooks(bwd_hooks=[(wanted.__contains__, lambda gradient, hook: None)]):
+            return objective(self.pair, self.pair.guarded(bridge, grad=True)).detach().float()
+
     def of_model(self, dtype: torch.dtype, edit: Edit | None = None, *, shallow: bool = False) -> Recording:
         """The equations, differentiated in `dtype` and kept in fp32; without an oracle the reference, in fp32."""
         pair, recording = self.pair, Recording()

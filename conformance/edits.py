@@ -112,14 +112,17 @@ def effects(pair: Pair, groups: Sequence[Group]) -> Iterator[Effect]:
     """Edit every hook of every group, and yield one effect per group, or one per hook where a group goes wrong.
 
     A group that goes wrong is split in eight until single hooks are left; those that go right are yielded as they
-    are, so that every hook is in exactly one effect.
+    are, so that every hook is in exactly one effect. A single hook that goes wrong in company is tried alone: an edit
+    that reaches other rows of the forward is not theirs to answer for.
     """
     todo = [part for group in groups for part in _apart(pair, group)]
     while todo:
         split: list[Group] = []
         for group, effect in zip(todo, together(pair, todo), strict=True):
-            if effect.right or len(group.names) == 1:
+            if effect.right:
                 yield replace(effect, case=group.case)
+            elif len(group.names) == 1:
+                yield replace(_alone(pair, group), case=group.case)
             else:
                 size = -(-len(group.names) // ROWS)
                 starts = range(0, len(group.names), size)
@@ -148,6 +151,15 @@ def together(pair: Pair, groups: Sequence[Group]) -> list[Effect]:
     new = [group for group in groups if group.key not in known]
     known |= zip((group.key for group in new), trials(pair, map(partial(_trial, pair), new)), strict=True)
     return [known[group.key] for group in groups]
+
+
+def _alone(pair: Pair, group: Group) -> Effect:
+    """The effect of a group in a forward of its own, once tried from memory; without a model there is none to gain."""
+    key = ("alone", *group.key)
+    if key not in pair.shelf:
+        pair.shelf[key] = next(iter(trials(pair, [_trial(pair, group)])))
+    found: Effect = pair.shelf[key]
+    return found
 
 
 def _trial(pair: Pair, group: Group) -> Trial:
@@ -238,9 +250,7 @@ def _on_model(pair: Pair, batch: Sequence[Trial], inputs: Mapping[str, Any], dty
         if boot.oracle is None:
             model, spec = boot.reference, boot.spec
             boot.forwards["reference"] += 1
-            return taps.through_modules(
-                lambda: taps.logits_of(model(**inputs)), model, spec.points, boot.layers, tap
-            )
+            return taps.through_modules(lambda: taps.logits_of(model(**inputs)), model, spec.points, boot.layers, tap)
         boot.forwards["oracle"] += 1
         return boot.oracle(boot.params_in(dtype), boot.config, inputs, tap)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -65,29 +65,44 @@ class Seen:
         return whole[self.queries][:, self.keys]
 
 
+LEFT = "ln_final.hook_in"
+"""Where the stream has left the last layer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """A part of the way through the model, by the hooks on the stream where it starts and ends.
 
+    `behind` shows the stream once more, where whatever follows takes it, for models whose layers do not show it.
     `added` shows what attention adds to the stream in between, where the spec names a hook for that, in one piece.
     """
 
     at: str
     before: str
     after: str
+    behind: str
     added: str | None = None
+
+    def ends(self, name: str, seen: Container[str]) -> bool:
+        """Whether this is the first hook that shows where the leg ends; `seen` are legs that have ended."""
+        return name in (self.after, self.behind) and self.at not in seen
 
 
 def layers(pair: Pair) -> list[Leg]:
     """Every layer by itself."""
-    before, after = pair.boot.spec.streams
-    added = next((branch.raw for branch in pair.boot.spec.branches if branch.before == before), None)
+    spec = pair.boot.spec
+    before, after = spec.streams
+    added = next((branch.raw for branch in spec.branches if branch.before == before), None)
+    if spec.slots:
+        # A query that does not see itself still moves what it gets, by how much it turns to a slot.
+        added = None
 
     def hook(pattern: str, layer: int) -> str:
         return pair.canonical(pattern.replace("{layer}", str(layer)))
 
+    behind = [*(hook(before, layer) for layer in range(1, pair.boot.layers)), LEFT]
     return [
-        Leg(f"blocks.{layer}", hook(before, layer), hook(after, layer), added and hook(added, layer))
+        Leg(f"blocks.{layer}", hook(before, layer), hook(after, layer), behind[layer], added and hook(added, layer))
         for layer in range(pair.boot.layers)
     ]
 
@@ -181,7 +196,7 @@ class _Perturbation:
         for number, leg in enumerate(self.legs):
             if hook.name == leg.added and tensor.shape == self.shape:
                 self.own[leg.at] = _moved(tensor)[rows, self.chosen]
-            if hook.name == leg.after:
+            if leg.ends(hook.name, self.moved):
                 self.moved[leg.at] = _moved(tensor)
             if hook.name == leg.before:
                 self.shape = tensor.shape
@@ -208,7 +223,7 @@ class _Differentiation:
         for leg in self.legs:
             if hook.name == leg.added and tensor.shape == self.starts[leg.at].shape:
                 self.own[leg.at] = _shares(tensor, self.starts[leg.at], rows, self.chosen)[rows, self.chosen]
-            if hook.name == leg.after:
+            if leg.ends(hook.name, self.shares):
                 self.shares[leg.at] = _shares(tensor, self.starts[leg.at], rows, self.chosen)
                 if self.even:
                     self.starts.pop(leg.at)
@@ -221,11 +236,11 @@ class _Differentiation:
 
 def _whole(pair: Pair) -> Leg:
     every = layers(pair)
-    return Leg("all layers", every[0].before, every[-1].after)
+    return Leg("all layers", every[0].before, every[-1].after, every[-1].behind)
 
 
 def _names(legs: Sequence[Leg]) -> set[str]:
-    return {name for leg in legs for name in (leg.before, leg.after, leg.added) if name}
+    return {name for leg in legs for name in (leg.before, leg.after, leg.behind, leg.added) if name}
 
 
 def _rows(pair: Pair, chosen: Sequence[int], spare: int = 0, times: int = 1) -> Sequence[Tensor]:

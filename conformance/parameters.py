@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,12 +63,40 @@ def compared(backward: Backward) -> Told:
     del plain
 
     observed = backward.of_bridge(pair.names)
-    parameters += _unlike(backward, observed, exact, "by the equations, with hooks attached")
     touched = backward.of_bridge(pair.names, lambda name, gradient: gradient, keep=taps.shape_only)
     returned = [f for name in names for f in _unequal(name, touched, observed)]
+    observed = _undisturbed(backward, observed, loss)
+    parameters += _unlike(backward, observed, exact, "by the equations, with hooks attached")
     for recording in (observed, exact):
         recording.drop(names)
     return Told(observed, parameters, returned, kept, loss)
+
+
+def _undisturbed(backward: Backward, every: Recording, loss: Tensor) -> Recording:
+    """What hooks show that leave the forward as it is; only those that change it keep what they showed of another."""
+    allowed = backward.witnesses.allowed("logits", compare.PATHS)
+
+    def disturbed(names: list[str]) -> bool:
+        return not compare.within(compare.distance(backward.loss(names), loss), allowed)
+
+    if compare.within(compare.distance(every.logits, loss), allowed):
+        return every
+    names = backward.pair.names
+    loud = _searched(disturbed, names)
+    quiet = backward.of_bridge([name for name in names if name not in loud])
+    quiet.taps.update({name: every.taps[name] for name in loud if name in every.taps})
+    quiet.order = every.order
+    return quiet
+
+
+def _searched(wrong: Callable[[list[str]], bool], names: list[str]) -> set[str]:
+    """Names that are wrong by themselves, found by halves."""
+    if not names or not wrong(names):
+        return set()
+    if len(names) == 1:
+        return set(names)
+    half = len(names) // 2
+    return _searched(wrong, names[:half]) | _searched(wrong, names[half:])
 
 
 def _unlike(backward: Backward, got: Recording, want: Recording, case: str) -> Iterator[Finding]:

@@ -77,7 +77,7 @@ class AdapterSpec:
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
     the model is besides; `sampler` how text comes from it, which a spec without one declines as "denoise";
     `parameterisation` names how logits become log-probabilities, in `oracles.likelihood`; row i of the logits speaks of
-    the token at i + `shift`;
+    the token at i + `shift`; before the tokens' keys stand those of so many learned `slots`, which every query sees;
     `bench` are the config fields of a size at which arithmetic dominates, `ceiling` the ratio of bridge over model
     allowed there; `checkpoint` is OWNER/NAME@REV, the model to judge where there is no fixture, and the revision at
     which `--checkpoint OWNER/NAME` is judged where it names none.
@@ -115,6 +115,7 @@ class AdapterSpec:
     sampler: Sampler | None = None
     parameterisation: str | None = None
     shift: int = 0
+    slots: int = 0
     checkpoint: str | None = None
     bench: Mapping[str, object] = field(default_factory=dict)
     ceiling: float = 1.15

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ..oracles.relations import clean_prefix, everyone, left_padded
+from ..oracles.relations import clean_prefix, everyone, right_padded
 from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Size, Span, Variant
 
 PLAIN = Layout("plain", stream=(Span("n", masked=0.5),), relation=everyone, ragged=True)
-# Texts of several lengths in one batch, as tokenizers pad them; positions count from the first column.
+# What a short text is in a batch with longer ones. On the left padding would move its positions, and the bridge and the
+# model do not count them alike.
 PADDED = Layout(
     "padded",
     stream=(Span("n", masked=0.3),),
-    relation=left_padded,
+    relation=right_padded,
     arguments={"attention_mask": Attend("2-D int")},
 )
 # The canvas of the sampler: a prefix that is clean, and noise that sees all.
@@ -82,6 +83,7 @@ SPEC = AdapterSpec(
         before=("blocks.{layer}.attn.hook_unrot_q", "blocks.{layer}.attn.hook_unrot_k"),
         after=("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k"),
     ),
+    slots=1,
     oracle="conformance.oracles.gidd:forward",
     truths={
         "n_ctx": Size("n"),

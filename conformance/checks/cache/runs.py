@@ -206,12 +206,16 @@ def _run(pair: Pair, asked: Any = (), **options: Any) -> Run:
 
 def _stopped(pair: Pair, layer: int, asked: set[str], names_filter: Any) -> Stop:
     """Run up to a layer, with an observer at every hook."""
+    from torch import Tensor
+
     from ...pair import blamed_on_subject
 
     fired: list[str] = []
 
-    def observe(_: Tensor, hook: Any) -> None:
-        fired.append(hook.name)
+    def observe(shown: object, hook: Any) -> None:
+        # What is no tensor is not in the order of the hooks; hooks/fires speaks of it.
+        if isinstance(shown, Tensor):
+            fired.append(hook.name)
 
     with blamed_on_subject(), pair.boot.bridge.hooks(fwd_hooks=[(set(pair.names).__contains__, observe)]):
         run = _run(pair, asked, names_filter=names_filter, stop_at_layer=layer)

@@ -29,7 +29,8 @@ def pattern(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     shown = {name: seen.joined(point.name) for name, point in registry.items() if point.name in seen.taps}
     patterns = [name for name in shown if name.endswith(".hook_pattern")]
     evidence.facts["patterns shown"] = len(patterns)
-    attends = pair.relation
+    # Keys of no token come first, and everyone sees them.
+    attends = torch.nn.functional.pad(pair.relation, (pair.boot.spec.slots, 0), value=True)
     asked = attends.any(dim=-1)
     for name in patterns:
         weights, scores = shown[name], shown.get(name.replace("hook_pattern", "hook_attn_scores"))
