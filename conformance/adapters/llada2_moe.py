@@ -112,7 +112,7 @@ SPEC = AdapterSpec(
         "with biases": Variant({"use_bias": True, "use_qkv_bias": True}),
     },
     rotary=Rotary(
-        before=("blocks.{layer}.attn.q_norm.hook_out", "blocks.{layer}.attn.k_norm.hook_out"),
+        before=("blocks.{layer}.attn.hook_normed_q", "blocks.{layer}.attn.hook_normed_k"),
         after=("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k"),
         base=600_000.0,
         share=0.5,

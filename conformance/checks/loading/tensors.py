@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ...finding import Finding
@@ -45,21 +45,31 @@ def live_parameters(boot: Boot) -> Iterator[Finding]:
 
     A gate or an output layer that is still zero, as at initialisation, makes every comparison vacuous.
     """
-    import torch
-
     from ...taps import logits_of
 
-    reference = boot.reference
-    parameters = dict(reference.named_parameters())
-    moving: set[str] = set()
+    reference, oracle = boot.reference, boot.oracle
+    silent = _silent(boot, lambda pair: logits_of(reference(**pair.inputs)), dict(reference.named_parameters()))
+    if silent and oracle is not None:
+        # A part of the model may run without gradients; the equations, which agree with its logits, do not.
+        leaves = {name: boot.params[name].detach().requires_grad_() for name in silent}
+        params = {**boot.params, **leaves}
+        silent = _silent(boot, lambda pair: oracle(params, boot.config, pair.inputs, lambda _, tensor: tensor), leaves)
+    for name in sorted(silent):
+        yield Finding("without-effect", name, got="gradient 0 in every layout", want="an influence on the logits")
+
+
+def _silent(boot: Boot, run: Callable[[Pair], Tensor], parameters: Mapping[str, Tensor]) -> set[str]:
+    """The parameters that get no gradient from a seeded sum of the logits of any layout."""
+    import torch
+
+    silent = set(parameters)
     for pair in boot.pairs.values():
         with torch.enable_grad():
-            logits = logits_of(reference(**pair.inputs))
+            logits = run(pair)
             weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
             gradients = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), allow_unused=True)
-        moving |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None and g.abs().max() > 0}
-    for name in sorted(parameters.keys() - moving):
-        yield Finding("without-effect", name, got="gradient 0 in every layout", want="an influence on the logits")
+        silent -= {name for name, g in zip(parameters, gradients, strict=True) if g is not None and g.abs().max() > 0}
+    return silent
 
 
 @requirement("loading/eval-mode", level=MUST)
@@ -95,7 +105,8 @@ def _by_storage_name(boot: Boot) -> dict[str, Tensor]:
 
     model = boot.bridge.original_model
     found = {components.own_name(name): tensor for name, tensor in memory.parameters_and_buffers(model).items()}
-    left = {f"{path}.{name}".lstrip(".") for path, module in model.named_modules() for name in unsaved(module)}
+    modules = model.named_modules(remove_duplicate=False)
+    left = {f"{path}.{name}".lstrip(".") for path, module in modules for name in unsaved(module)}
     unfilled = {components.own_name(name) for name in left}
     storages = {found[name].data_ptr() for name in found if name in boot.params}
     return {

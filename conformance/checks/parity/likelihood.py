@@ -43,13 +43,13 @@ def likelihood(boot: Boot) -> Iterator[Finding]:
     from ...oracles.likelihood import PARAMETERISATIONS
 
     spec = boot.spec
-    if spec.mask_token is None:
+    if spec.mask_token is None or spec.halves is None:
         return
     read = PARAMETERISATIONS.get(spec.parameterisation or "")
     if read is None:
         want = f"how logits are read: {', '.join(PARAMETERISATIONS)}"
         yield Finding("undeclared", "parameterisation", got=str(spec.parameterisation), want=want)
-    elif spec.halves is not None and "block" in spec.sizes:
+    elif "block" in spec.sizes:
         few = next(size for size in range(MOST_BLOCK, 0, -1) if boot.small.sizes["block"] % size == 0)
         for size, judge in ((few, _by_blocks), (1, _token_by_token)):
             text = _text(boot, spec.halves, boot.small.sized(block=size), read)
