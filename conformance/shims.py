@@ -26,4 +26,5 @@ def inverse_frequencies(config: Any = None, device: Any = None, seq_len: int | N
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rotated = int(width * (getattr(config, "partial_rotary_factor", None) or 1.0))
     exponents = torch.arange(0, rotated, 2, device=device).float() / rotated
-    return config.rope_theta**-exponents, 1.0
+    # As transformers 4 rounds it, to the bit.
+    return 1.0 / config.rope_theta**exponents, 1.0
