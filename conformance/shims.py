@@ -28,3 +28,21 @@ def inverse_frequencies(config: Any = None, device: Any = None, seq_len: int | N
     exponents = torch.arange(0, rotated, 2, device=device).float() / rotated
     # As transformers 4 rounds it, to the bit.
     return 1.0 / config.rope_theta**exponents, 1.0
+
+
+def dream(modeling: Any) -> None:
+    """Give Dream's modeling module the rotary initialiser, and its sampler's configuration the keywords of today.
+
+    Transformers 5 validates with a keyword that the released class does not take, and compares all of its fields with
+    those of a class that does not have them, where the model's config is to be taken.
+    """
+    default_rope(modeling)
+    options = modeling.DreamGenerationConfig
+    options.validate = lambda self, *_, **__: None
+    options.from_model_config = classmethod(_special_ids)
+
+
+def _special_ids(options: Any, config: Any) -> Any:
+    """A sampler's configuration with the ids that a model's config has, and defaults besides."""
+    names = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
+    return options(_from_model_config=True, **{name: getattr(config, name, None) for name in names})

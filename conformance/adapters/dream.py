@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..oracles.relations import causal, everyone
-from ..shims import default_rope
-from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Size, Span, Variant
+from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Sampler, Size, Span, Variant
+
+if TYPE_CHECKING:
+    from ..native import Forward, Label
 
 PLAIN = Layout(name="plain", stream=(Span("n", masked=0.5),), relation=everyone, ragged=True)
 # The model takes a relation from its caller and has none of its own; this one is that of its ancestor.
 MASKED = replace(PLAIN, name="masked", relation=causal, arguments={"attention_mask": Attend("4-D bool")})
 ADDITIVE = replace(MASKED, name="additive", arguments={"attention_mask": Attend("4-D additive")})
+
+
+def shim(modeling: Any) -> None:
+    """What the released code needs to be constructed, and to sample."""
+    from ..shims import dream
+
+    dream(modeling)
+
+
+def sample(bridge: Any, prompt: Any, **told: Any) -> Any:
+    """The model's own sampler; see `conformance.native`."""
+    from ..native import sampler
+
+    return sampler(label, shift=1)(bridge, prompt, **told)
+
+
+def label(forward: Forward) -> Label:
+    """One forward for each step, on the whole canvas; noise levels fall evenly from 1 to eps."""
+    import torch
+
+    from ..denoising import Kind
+    from ..native import Label
+
+    canvas, mask = forward.inputs["input_ids"], forward.config.mask_token_id
+    steps = forward.options.get("steps", canvas.shape[1] - forward.prompt.shape[1])
+    level = torch.linspace(1, forward.options.get("eps", 1e-3), steps + 1)[forward.number]
+    kind = Kind.DENOISE if bool((canvas == mask).any()) else Kind.COMMIT
+    return Label(kind, 0, level.expand(len(canvas)), canvas, slice(0, canvas.shape[1]), mask)
+
 
 SPEC = AdapterSpec(
     name="dream",
@@ -19,7 +51,7 @@ SPEC = AdapterSpec(
     architecture="DreamModel",
     auto_class="AutoModel",
     fixture="dream",
-    shim=default_rope,
+    shim=shim,
     sizes={
         "n": "max_position_embeddings",
         "layers": "num_hidden_layers",
@@ -74,6 +106,19 @@ SPEC = AdapterSpec(
         before=("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.hook_k"),
         after=("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k"),
         base=1_000_000.0,
+    ),
+    sampler=Sampler(
+        sample,
+        native="diffusion_generate",
+        layout="plain",
+        arguments=lambda step: {},
+        options={"alg": "origin", "temperature": 1.0},
+        further=(
+            {"alg": "maskgit_plus", "temperature": 0.7, "top_p": 0.9},
+            {"alg": "topk_margin", "alg_temp": 0.5, "steps": 4},
+            {"alg": "entropy", "temperature": 1.0, "top_k": 9},
+        ),
+        resumable=False,
     ),
     oracle="conformance.oracles.dream:forward",
     truths={
