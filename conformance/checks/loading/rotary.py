@@ -78,11 +78,12 @@ def rotary(pair: Pair) -> Iterator[Finding]:
         return
     heard = ((turn, _heard(pair, turns, at, turn)[-1]) for turn in TURNS)
     like = next((turn.like for turn, tensor in heard if within(distance(got, tensor), allowed)), None)
-    # Where nothing fits it may be something else that is wrong, unless rotation is all that is left.
+    # Where nothing fits it may be something else that is wrong, as it is where the logits are right, unless rotation
+    # is all that is left.
     here = order.index(at)
     since = order[max(place for place in rotations if place <= here) + 1 : here]
     shown = any(pair.canonical(name) in pair.observed.taps for name in since)
-    if like is None and (at != wrong[0] or shown or not _holds_the_relation(pair)):
+    if like is None and (at != wrong[0] or shown or not pair.differs("logits") or not _holds_the_relation(pair)):
         return
     said = f"as if {like}" if like else "other attention, by angles that are none of those tried"
     turned = f"rotation with base {turns.base:,.0f} at the positions of {pair.layout.name}"
