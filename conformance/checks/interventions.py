@@ -80,19 +80,13 @@ def upstream(pair: Pair) -> Iterator[Finding]:
 
     Causal claims rest on it: what comes first is not an effect. Many edit the tensor they are given and return it.
     """
-    # What comes before the first layer shows even where layers do not show how they end.
-    for cut in dict.fromkeys(map(pair.entering, (0, pair.boot.layers - 1))):
-        before = _before(pair, cut)
-        if before:
-            yield from _reached(pair, cut, before)
-        else:
-            yield Finding("never-fires", cut, got="0 firings", want="a hook on the residual stream")
-
-
-def _reached(pair: Pair, cut: str, before: list[str]) -> Iterator[Finding]:
-    """What an edit at one hook changed of what had been there before."""
     from ..compare import exact
 
+    cut = _between(pair)
+    before = _before(pair, cut)
+    if not before:
+        yield Finding("never-fires", cut, got="0 firings", want="a hook on the residual stream")
+        return
     for place, edit in (("edit", lambda tensor, hook: tensor + 1), ("edit in place", _add_in_place)):
         with pair.boot.bridge.hooks(fwd_hooks=[(cut, edit)]):
             _, entries = pair.cache()
@@ -105,6 +99,13 @@ def _reached(pair: Pair, cut: str, before: list[str]) -> Iterator[Finding]:
         if changed:
             got = f"{len(changed)} entries from before it changed, first {changed[0].at}"
             yield Finding("reached-back", place, got=got, want="none", case=f"at {cut}")
+
+
+def _between(pair: Pair) -> str:
+    """Where the last layer begins, or the first one, if layers do not show how they end: what comes before is shown."""
+    last = pair.boot.layers - 1
+    leaving = pair.canonical(pair.boot.spec.streams[1].replace("{layer}", str(last - 1)))
+    return pair.entering(last if leaving in pair.observed.taps else 0)
 
 
 def _add_in_place(tensor: Any, hook: Any) -> Any:
