@@ -66,7 +66,7 @@ class Outcome:
     `findings` are unexpected; `declared` pairs the reason of a ledger entry with the finding it declares;
     `unproven` are places that nothing is said about, because something they need is wrong there;
     `facts` are exact, reproducible results that the report shows, such as counts; `trace` is where the
-    suite itself failed.
+    suite itself failed; what is `foreseen` is blocked by nothing but a declared deviation.
     """
 
     verdict: Verdict
@@ -77,6 +77,7 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
     measurements: Mapping[str, Any] = field(default_factory=dict)
     trace: str = ""
+    foreseen: bool = False
 
     @property
     def wrong(self) -> frozenset[str]:
@@ -87,7 +88,7 @@ class Outcome:
         """Whether this alone makes a run red: an unmet MUST, a fault of the suite, or a ledger that is not true."""
         if self.verdict is Verdict.ERROR or any(finding.code in LEDGER_CODES for finding in self.findings):
             return True
-        return must and self.verdict not in MET
+        return must and self.verdict not in MET and not self.foreseen
 
     def as_json(self) -> dict[str, Any]:
         """The hashed part of the outcome: everything but measurements and tracebacks."""

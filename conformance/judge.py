@@ -55,7 +55,9 @@ class Judge:
         unmet = [need for need, outcomes in needs.items() if not all(_stands(outcome) for outcome in outcomes)]
         for need in unmet:
             if need in BLOCKING:
-                return Outcome(Verdict.BLOCKED, cause=f"{need} is not met")
+                foreseen = all(_stands(outcome) or _foreseen(outcome) for outcome in needs[need])
+                told = ", as its ledger declares" if foreseen else ""
+                return Outcome(Verdict.BLOCKED, cause=f"{need} is not met{told}", foreseen=foreseen)
         evidence = Evidence()
         try:
             found = self._findings(required, layout, evidence, tools)
@@ -110,6 +112,11 @@ class Judge:
             return self.boot.layers
         except ValueError:
             return 0
+
+
+def _foreseen(outcome: Outcome) -> bool:
+    """Whether nobody can rest on it for a reason that is declared."""
+    return outcome.foreseen or outcome.verdict is Verdict.DEVIATION
 
 
 def _stands(outcome: Outcome) -> bool:

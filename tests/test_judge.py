@@ -134,8 +134,11 @@ def test_without_a_boot_everything_is_blocked_and_no_check_runs(entries: tuple[E
         )
     }
     judge = Judge(Boot(SPEC, Path("nowhere"), trusted=True), Ledger(entries), known)
-    outcome = judge.verdict(known["a/b"], None)
-    assert (outcome.verdict, outcome.cause) == (Verdict.BLOCKED, "loading/boots is not met")
+    outcome, declared = judge.verdict(known["a/b"], None), bool(entries)
+    told = ", as its ledger declares" if declared else ""
+    assert (outcome.verdict, outcome.cause) == (Verdict.BLOCKED, f"loading/boots is not met{told}")
+    # What is not proven makes a run red unless its ledger says so.
+    assert outcome.red(must=True) is not declared
 
 
 def test_a_check_that_breaks_is_an_error_of_the_suite() -> None:
