@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,8 +182,16 @@ def _where(error: Exception) -> str:
 
     ours = {__file__, booting.__file__, subject.__file__, unplugged.__file__}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
-    told = [frame for frame in frames if not LIBRARIES & set(Path(frame.filename).parts)]
+    told = [frame for frame in frames if not _library(frame.filename)]
     if not told:
         return ""
     call = f"`{(told[-1].line or '').strip()[:100]}`"
     return f", by {call} in {told[-1].name}, {Path(told[-1].filename).name}, line {told[-1].lineno}"
+
+
+def _library(file: str) -> bool:
+    """Whether a file is Python's own or that of a library."""
+    _, installed, path = file.rpartition("site-packages/")
+    if installed:
+        return path.partition("/")[0] in LIBRARIES
+    return file.startswith(("<", sysconfig.get_path("stdlib")))
