@@ -73,7 +73,7 @@ SPEC = AdapterSpec(
         "without MLP biases": Variant({"mlp_bias": False}),
         "scaled by inputs": Variant({"weight_scaling": "fan_in"}),
         "scaled by outputs": Variant({"weight_scaling": "fan_out"}),
-        "other cap": Variant({"attn_soft_cap": 30.0}),
+        "tight cap": Variant({"attn_soft_cap": 1.5}),
         "other base": Variant({"rope_theta": 100.0}),
         "uniform noise": Variant({"noise_type": 1000.0}),
         "other heads": Variant({"num_attention_heads": 2}),
@@ -102,7 +102,7 @@ SPEC = AdapterSpec(
         "positional_embedding_type": "rotary",
         "rotary_base": 10_000,
         "rotary_dim": Size("d_model//heads"),
-        "attn_scores_soft_cap": 4.0,
+        "attn_scores_soft_cap": 30.0,
         "mask_token_id": Size("3"),
     },
     capabilities={
