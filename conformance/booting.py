@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ def boot(
     chosen: str | type | None = adapter
     if known is not None:
         chosen, overrides = known.adapter, {**known.overrides, **(overrides or {})}
+        if known.built and hf_model is None and trust_remote_code:
+            hf_model = _built(Path(folder), known, overrides)
     # Loaded here, with the flag set, as TransformerLens would look for it on the hub. transformers asks on the
     # terminal where the flag is None.
     trusted = bool(trust_remote_code)
@@ -65,6 +68,12 @@ def boot(
     if known is not None and known.repair is not None:
         named(known.repair)(bridge)
     return bridge
+
+
+def _built(folder: Path, spec: AdapterSpec, overrides: Mapping[str, object]) -> Any:
+    from . import checkpoint
+
+    return checkpoint.build(folder, replace(spec, overrides=overrides))
 
 
 def named(path: str) -> Any:

@@ -195,9 +195,9 @@ def check_weights(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) ->
             )
 
 
-def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> torch.nn.Module:
-    """A fresh instance of the remote class under module names of its own, so that no patch reaches it."""
-    package = "conformance_reference_" + content_key(folder)
+def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any], role: str = "reference") -> torch.nn.Module:
+    """A fresh instance of the remote class under module names of its `role`'s own, so that no patch reaches it."""
+    package = f"conformance_{role}_{content_key(folder)}"
     if package not in sys.modules:
         module = types.ModuleType(package)
         module.__path__ = [str(folder)]
@@ -213,6 +213,15 @@ def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> tor
     config_class, model_class = classes
     model: torch.nn.Module = model_class(config_class.from_dict(dict(config)))
     return model.eval()
+
+
+def build(folder: Path, spec: AdapterSpec) -> torch.nn.Module:
+    """The model that a `built` adapter is handed: not of the reference's classes, and filled from the files."""
+    from safetensors.torch import load_file
+
+    model = construct(folder, spec, read_config(folder, spec), role="subject")
+    model.load_state_dict({name: t for path in weight_files(folder) for name, t in load_file(path).items()})
+    return model
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from torch import Tensor
 from . import memory
 
 if TYPE_CHECKING:
+    from .spec import AdapterSpec
     from .subject import Boot
 
 
@@ -72,12 +73,22 @@ def reference_to(adapter: str | type | None) -> str | None:
     return f"{home}:{name}"
 
 
+def _name_of(spec: AdapterSpec) -> str:
+    """A spec as another process finds it."""
+    held = vars(sys.modules[spec.module])
+    name = next((name for name, value in held.items() if getattr(value, "name", None) == spec.name), None)
+    if name is None:
+        raise ValueError(f"spec {spec.name!r} is made inside a function; put it at the top of {spec.module}")
+    return f"{spec.module}:{name}"
+
+
 def _job(boot: Boot, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "control": False,
         "folder": str(boot.folder),
         "adapter": reference_to(boot.spec.adapter),
+        "built": _name_of(boot.spec) if boot.spec.built else None,
         "auto_class": boot.spec.auto_class,
         "overrides": dict(boot.spec.overrides),
         "trusted": boot.trusted,

@@ -7,7 +7,6 @@ only loaded with transformers, and the state of its process before that and afte
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import random
@@ -53,15 +52,19 @@ def _subject(job: Job, folder: Path) -> dict[str, Any]:
     """Boot as the suite does and run every layout once."""
     import torch
 
-    from . import memory
-    from .booting import boot
+    from . import checkpoint, memory
+    from .booting import boot, named
 
     bridge = boot(
-        job["folder"], job["adapter"], trust_remote_code=job["trusted"], overrides=job["overrides"], dtype=torch.float32
+        job["folder"],
+        job["adapter"],
+        trust_remote_code=job["trusted"],
+        overrides=job["overrides"],
+        hf_model=checkpoint.build(Path(job["folder"]), named(job["built"])) if job["built"] else None,
+        dtype=torch.float32,
     )
     for path in job["amend"]:
-        module, _, name = path.partition(":")
-        getattr(importlib.import_module(module), name)(bridge)
+        named(path)(bridge)
     tensors = {name: memory.digest(tensor) for name, tensor in memory.everything(bridge.original_model).items()}
     with torch.no_grad():
         logits = {

@@ -68,9 +68,10 @@ class AdapterSpec:
     all of them; any other brings a class of its own, as `bridge_class`. `fixture` is a folder shaped like a hub
     repository without weights, by name among the bundled ones or as an absolute path. `overrides` are config fields
     that a user has to set to run the model here; they go to subject and reference alike.
-    `shim` is called with the reference's own copy of the modeling module before a model is constructed: what code for
-    an older transformers needs to run at all. `repair`, a "module:function", is called with every booted bridge: what
-    the model's documentation tells its users to call.
+    `shim` is called with a copy of the modeling module before a model is constructed from it, as the reference is: what
+    code for an older transformers needs to run at all. A `built` adapter is booted around a model that was made in the
+    same way, on the CPU, and is handed over as `hf_model`: what a user does whose transformers cannot load it.
+    `repair`, a "module:function", is called with every booted bridge: what the model's documentation tells to call.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
     each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
@@ -99,6 +100,7 @@ class AdapterSpec:
     fixture: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     shim: Callable[[Any], None] | None = None
+    built: bool = False
     repair: str | None = None
     mask_token: Size | None = None
     truths: Mapping[str, object] = field(default_factory=dict)

@@ -79,6 +79,8 @@ class Boot:
         From its folder or a copy of it, or around a model; `consent` is the flag as a user gives it, or leaves it out.
         """
         flags: Mapping[str, bool] = {"trust_remote_code": self.trusted} if consent is None else consent
+        if hf_model is None and self.spec.built and flags.get("trust_remote_code"):
+            hf_model = checkpoint.build(folder or self.folder, self.spec)
         bridge = boot(
             folder or self.folder,
             self.spec.adapter,
