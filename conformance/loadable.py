@@ -62,3 +62,16 @@ class Dream(dream.DreamArchitectureAdapter):
 def reset_rope(bridge: Any) -> None:
     """Compute Dream's tables of rotation anew, by the model's public method: loading leaves them uninitialised."""
     bridge.original_model.reset_rope_parameters()
+
+
+def refill_rope(bridge: Any) -> None:
+    """Compute LLaDA2's table of rotation anew, by the model's own initialiser: loading leaves it uninitialised.
+
+    Its documentation says nothing of it; transformers fills such tables in an `_init_weights` of its own, which the
+    released class replaces.
+    """
+    rotary = bridge.original_model.model.rotary_emb
+    rotary = getattr(rotary, "original_component", rotary)
+    table, rotary.attention_scaling = rotary.rope_init_fn(rotary.config, rotary.inv_freq.device)
+    rotary.inv_freq.copy_(table)
+    rotary.original_inv_freq = rotary.inv_freq

@@ -145,6 +145,8 @@ class _Watch:
         step, label = self.open, self.last
         if step is None or label is None or self.observer is None:
             return
+        # A canvas may grow by a block of masks from one step to the next.
+        canvas = canvas[:, : step.canvas.shape[1]]
         rows = None if self.logits is None else aligned(self.logits, self.shift)
         drawn = rows is not None and label.kind is Kind.DENOISE
         self.open, told = None, self.logits

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..oracles.relations import blocks_of, everyone
 from ..shims import default_rope
-from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Size, Span, Variant
+from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Sampler, Size, Span, Variant
+
+if TYPE_CHECKING:
+    from ..native import Forward, Label
 
 # The model takes no other mask than this, and none is no mask.
 MASK = {"attention_mask": Attend("4-D additive")}
 FULL = Layout(name="full", stream=(Span("n", masked=0.5),), relation=everyone, arguments=MASK, ragged=True)
-# A prompt and a block that is not full yet, as the sampler's window holds them; a block's size is in no config.
+# Tokens that are denoised together, by an option of the sampler and no field of the config.
+BLOCK = 4
+# Two tokens that the miniature has not at the sampler's own ids; its text has no end unless it is given one.
+OPTIONS = {"block_length": BLOCK, "steps": BLOCK, "mask_id": 66}
+# A prompt and a block that is not full yet, as the sampler's window holds them.
 BLOCKS = Layout(
     name="blocks",
-    stream=(Span("n-8"), Span("4", masked=0.75)),
-    relation=blocks_of(4),
+    stream=(Span(f"n-{2 * BLOCK}"), Span(f"{BLOCK}", masked=0.75)),
+    relation=blocks_of(BLOCK),
     arguments=MASK,
     ragged=True,
 )
@@ -40,12 +46,21 @@ NORMED = {
 }
 
 
-def fill_rotary_table(bridge: Any) -> None:
-    """Compute the rotary frequencies again, by the model's own initialiser, which loading leaves uninitialised."""
-    rotary = bridge.original_model.model.rotary_emb
-    rotary = getattr(rotary, "original_component", rotary)
-    rotary.inv_freq, rotary.attention_scaling = rotary.rope_init_fn(rotary.config, rotary.inv_freq.device)
-    rotary.original_inv_freq = rotary.inv_freq
+def sample(bridge: Any, prompt: Any, **told: Any) -> Any:
+    """The model's own sampler; see `conformance.native`."""
+    from ..native import sampler
+
+    return sampler(label)(bridge, prompt, **told)
+
+
+def label(forward: Forward) -> Label:
+    """Every forward denoises the block at the end of its window; the noise level is the share of it that is masked."""
+    from ..denoising import Kind
+    from ..native import Label
+
+    canvas, size, mask = forward.inputs["input_ids"], forward.options["block_length"], forward.options["mask_id"]
+    end, level = canvas.shape[1], (canvas[:, -size:] == mask).float().mean(dim=1)
+    return Label(Kind.DENOISE, end // size - 1, level, canvas, slice(0, end), mask)
 
 
 SPEC = AdapterSpec(
@@ -54,6 +69,8 @@ SPEC = AdapterSpec(
     architecture="LLaDA2MoeModelLM",
     auto_class="AutoModelForCausalLM",
     fixture="llada2_moe",
+    # The sampler's masks are in bfloat16, which fused attention in fp32 does not take.
+    overrides={"attn_implementation": "eager"},
     shim=default_rope,
     sizes={
         "n": "max_position_embeddings",
@@ -117,6 +134,22 @@ SPEC = AdapterSpec(
         base=600_000.0,
         share=0.5,
     ),
+    sampler=Sampler(
+        sample,
+        native="generate",
+        layout="blocks",
+        arguments=lambda step: {},
+        options=OPTIONS,
+        further=(
+            {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "steps": 2},
+            {"threshold": 0.05, "eos_early_stop": True},
+            {"minimal_topk": 4},
+        ),
+        ending=lambda token: {"eos_id": token},
+        resumable=False,
+        most_rows=1,
+        block=BLOCK,
+    ),
     oracle="conformance.oracles.llada2_moe:forward",
     truths={
         "n_ctx": Size("n"),
@@ -153,5 +186,3 @@ SPEC = AdapterSpec(
     },
     axes=("n", "(heads+2*kv_heads)*d_head"),
 )
-
-REPAIRED = replace(SPEC, name="llada2_moe@repaired", repair=f"{__name__}:{fill_rotary_table.__name__}")
