@@ -113,7 +113,10 @@ def _attention(
     grouped = q.unflatten(2, (groups, -1))
     scores = torch.einsum("bqgsd,bkgd->bgsqk", grouped, k).flatten(1, 2) / math.sqrt(q.shape[-1])
     scores = tap(f"{here}.hook_attn_scores", scores + tap(f"{here}.hook_mask", mask))
-    pattern = tap(f"{here}.hook_pattern", scores.softmax(dim=-1))
+    # As torch has it: a query that may attend to nothing gets nothing.
+    nothing = (scores == -torch.inf).all(dim=-1, keepdim=True)
+    pattern = scores.masked_fill(nothing, 0.0).softmax(dim=-1).masked_fill(nothing, 0.0)
+    pattern = tap(f"{here}.hook_pattern", pattern)
     z = torch.einsum("bgsqk,bkgd->bqgsd", pattern.unflatten(1, (groups, -1)), v).flatten(2, 3)
     z = tap(f"{here}.o.hook_in", tap(f"{here}.hook_z", z))
     weight = params[f"{there}.o_proj.weight"].unflatten(-1, (heads, -1))
