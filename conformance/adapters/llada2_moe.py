@@ -16,8 +16,6 @@ MASK = {"attention_mask": Attend("4-D additive")}
 FULL = Layout(name="full", stream=(Span("n", masked=0.5),), relation=everyone, arguments=MASK, ragged=True)
 # Tokens that are denoised together, by an option of the sampler and no field of the config.
 BLOCK = 4
-# Two tokens that the miniature has not at the sampler's own ids; its text has no end unless it is given one.
-OPTIONS = {"block_length": BLOCK, "steps": BLOCK, "mask_id": 66}
 # A prompt and a block that is not full yet, as the sampler's window holds them.
 BLOCKS = Layout(
     name="blocks",
@@ -139,7 +137,8 @@ SPEC = AdapterSpec(
         native="generate",
         layout="blocks",
         arguments=lambda step: {},
-        options=OPTIONS,
+        # The sampler's own ids lie beyond the miniature's vocabulary; its text has no end unless it is given one.
+        options={"block_length": BLOCK, "mask_id": 66},
         further=(
             {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "steps": 2},
             {"threshold": 0.05, "eos_early_stop": True},
