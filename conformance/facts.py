@@ -46,8 +46,8 @@ class Rotary:
     position * base^(-2i/d) (arXiv 2104.09864).
     """
 
-    before: tuple[str, str]
-    after: tuple[str, str]
+    before: tuple[str, str] = ("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.hook_k")
+    after: tuple[str, str] = ("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k")
     base: float = 10_000.0
     share: float = 1.0
 

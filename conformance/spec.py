@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import truths
 from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
 from .layout import Attend, Layout, MaskTensor, PerRow, Span
 from .sizes import Size
 
 __all__ = [
+    "ADDED",
     "AdapterSpec",
     "Attend",
     "Branch",
@@ -31,6 +33,7 @@ __all__ = [
     "Layout",
     "Limit",
     "MaskTensor",
+    "NOT_CAUSAL",
     "NotYet",
     "PerRow",
     "Rotary",
@@ -58,6 +61,26 @@ class Impossible:
 CAPABILITIES = ("loss", "generate", "denoise")
 """What a spec may decline; whatever it does not decline must work."""
 
+NOT_CAUSAL: Mapping[str, Impossible] = {
+    "loss": Impossible("a shifted causal loss is undefined where every token is predicted in its place"),
+    "generate": Impossible("text comes from the denoising loop, not from next tokens"),
+}
+"""What no model can do that denoises all tokens of a text together."""
+
+ADDED = (
+    Branch(
+        before="blocks.{layer}.hook_resid_pre",
+        raw="blocks.{layer}.attn.o.hook_out",
+        after="blocks.{layer}.hook_resid_mid",
+    ),
+    Branch(
+        before="blocks.{layer}.hook_resid_mid",
+        raw="blocks.{layer}.mlp.out.hook_out",
+        after="blocks.{layer}.hook_resid_post",
+    ),
+)
+"""What most layers add to the residual stream: attention, then the MLP, as they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
@@ -73,7 +96,8 @@ class AdapterSpec:
     same way, on the CPU, and is handed over as `hf_model`: what a user does whose transformers cannot load it.
     `repair`, a "module:function", is called with every booted bridge: what the model's documentation tells to call.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
-    each a value, a `Size`, or a frozenset of spellings that mean the same; `capabilities` are those it declines;
+    each a value, a `Size`, or a frozenset of spellings that mean the same, beside those that the other facts imply (see
+    `conformance.truths`); `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
     the model is besides; `sampler` how text comes from it, which a spec without one declines as "denoise";
@@ -107,7 +131,7 @@ class AdapterSpec:
     capabilities: Mapping[str, NotYet | Impossible] = field(default_factory=dict)
     oracle: str | None = None
     streams: tuple[str, str] = ("blocks.{layer}.hook_resid_pre", "blocks.{layer}.hook_resid_post")
-    branches: tuple[Branch, ...] = ()
+    branches: tuple[Branch, ...] = ADDED
     variants: Mapping[str, Variant] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     halves: Halves | None = None
@@ -124,6 +148,8 @@ class AdapterSpec:
     axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        implied = truths.implied(self.sizes, self.mask_token, self.rotary)
+        object.__setattr__(self, "truths", {**implied, **self.truths})
         for name in self.capabilities:
             if name not in CAPABILITIES:
                 raise ValueError(f"spec {self.name!r}: unknown capability {name!r}{nearest(name, CAPABILITIES)}")
@@ -163,13 +189,13 @@ class AdapterSpec:
     def _check_formulas(self) -> None:
         # Far apart, so that no difference of sizes is zero by accident.
         sizes = {name: 10 ** (place + 3) for place, name in enumerate(self.sizes)}
-        truths = (truth.formula for truth in self.truths.values() if isinstance(truth, Size))
+        stated = (truth.formula for truth in self.truths.values() if isinstance(truth, Size))
         mask = () if self.mask_token is None else (self.mask_token.formula,)
         facts = [limit.block for limit in self.limits]
         facts += [bound for limit in self.limits for bound in limit.positions or ()]
         facts += [*self.halves.noisy, *self.halves.clean] if self.halves else []
         layouts = (formula for layout in self.layouts for formula in layout.formulas())
-        for formula in (*mask, *self.axes, *truths, *facts, *layouts):
+        for formula in (*mask, *self.axes, *stated, *facts, *layouts):
             try:
                 Size(formula).of(sizes)
             except ValueError as error:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ...subject import Boot
 
 
+ASKED = frozenset(("act_fn", "attention_dir", "eps", "normalization_type"))
+"""Fields of which no other fact of a spec says what is true."""
+
+
 @requirement("loading/config-truths", level=MUST)
 def config_truths(boot: Boot) -> Iterator[Finding]:
     """Every field of `bridge.cfg` that the spec states MUST hold the model's true value.
@@ -20,8 +24,9 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
     """
     from ...sizes import Size
 
-    if not boot.spec.truths:
-        yield Finding("undeclared", "cfg", got="no truths in the spec", want="what analysis code reads from cfg")
+    for name in sorted(ASKED - boot.spec.truths.keys()):
+        got, want = "not among the spec's truths", "what is true of the model: analysis code reads it"
+        yield Finding("undeclared", f"cfg.{name}", got=got, want=want)
     for name, truth in boot.spec.truths.items():
         wanted: Any = truth.of(boot.sizes) if isinstance(truth, Size) else truth
         accepted = tuple(wanted) if isinstance(wanted, frozenset) else (wanted,)
