@@ -175,6 +175,25 @@ def test_what_is_blocked_is_not_met(run: Callable, third_party: Callable) -> Non
     assert f"boot: raised: got OSError: no such thing, by {call}, want a booted bridge" in whole.text
 
 
+NO_BOOT = """
+[[deviation]]
+requirement = "loading/boots"
+at = "boot"
+finding = "raised"
+because = "it does not"
+"""
+
+
+def test_what_a_declared_boot_failure_blocks_is_neither_red_nor_met(run: Callable, third_party: Callable) -> None:
+    found = run("--adapter", third_party(BROKEN, ledger=lambda text: NO_BOOT), timed=True)
+    assert found.result.ret == 0
+    assert (state(found), conforms(found)) == ("COMPLETE", False)
+    (judged,) = found.report["verdicts"]["adapters"]
+    assert judged["summary"]["verdicts"] == {"BLOCKED": len(judged["results"]) - 1, "DEVIATION": 1}
+    assert judged["summary"]["levels"]["MUST"]["met"] == 1
+    assert "DOES NOT CONFORM" in found.text
+
+
 DECLINE_LESS = GOOD + "\n\nGOOD = replace(GOOD, capabilities={'loss': GOOD.capabilities['loss']})"
 
 
