@@ -110,7 +110,7 @@ def test_an_oracle_uses_what_a_tap_returns(layout: str) -> None:
 
 
 def test_every_hook_that_fires_has_an_equation() -> None:
-    from conformance.adapters.llada import REPAIRED
+    from conformance.adapters.llada_repaired import SPEC as REPAIRED
     from conformance.subject import Boot
 
     boot = Boot(REPAIRED, checkpoint.materialise(FIXTURE, REPAIRED), trusted=True)

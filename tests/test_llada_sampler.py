@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from plain_llada import answer_plainly
 
-from conformance.adapters.llada import REPAIRED
+from conformance.adapters.llada_repaired import SPEC as REPAIRED
 
 MASK, N, VOCABULARY, EOS = 64, 24, 67, 62
 PROMPTS = [[5, 6, 7, 8, 9], [4, 4, 4, 4, 4], [61, EOS, 1, EOS, 65]]

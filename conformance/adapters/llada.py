@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ..oracles.relations import blocks_of, everyone, left_padded, right_padded
-from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Size, Span, Variant
+from ..samplers import later
+from ..spec import NOT_CAUSAL, AdapterSpec, Attend, Layout, Rotary, Sampler, Size, Span, Variant
 
-PLAIN = Layout(name="plain", stream=(Span("n", masked=0.5),), relation=everyone, ragged=True)
+PLAIN = Layout("plain", stream=(Span("n", masked=0.5),), relation=everyone, ragged=True)
 KEYS, PAIRS = {"attention_mask": Attend("2-D int")}, {"attention_bias": Attend("4-D additive")}
 PADDED = replace(PLAIN, name="padded", relation=right_padded, arguments=KEYS)
 LEFT = replace(PADDED, name="padded-left", relation=left_padded)
-# Semi-autoregressive use: what has not been written yet is hidden from what has.
+# What has been written does not see what comes after it: of a size that is the caller's, as no config holds one.
 BLOCKS = replace(PLAIN, name="blocks", relation=blocks_of(5), arguments=PAIRS)
 
-
-def keep_use_cache(modeling: Any) -> None:
-    """Give the config the field that the released forward reads and the released config class drops."""
-    modeling.LLaDAConfig.use_cache = False
-
+LAYER = "model.transformer.blocks.{layer}"
 
 SPEC = AdapterSpec(
     name="llada",
@@ -29,12 +25,13 @@ SPEC = AdapterSpec(
     fixture="llada",
     # The released config says "meta": a model that is constructed from it has no weights.
     overrides={"init_device": "cpu"},
-    shim=keep_use_cache,
+    # A field that the released forward reads and the released config class drops.
+    shim=lambda modeling: setattr(modeling.LLaDAConfig, "use_cache", False),
     sizes={
         "n": "max_sequence_length",
         "layers": "n_layers",
         "heads": "n_heads",
-        "groups": "n_kv_heads",
+        "kv_heads": "n_kv_heads",
         "d_model": "d_model",
         "d_mlp": "mlp_hidden_size",
         "d_vocab": "vocab_size",
@@ -44,78 +41,42 @@ SPEC = AdapterSpec(
     layouts=(PLAIN, PADDED, LEFT, BLOCKS),
     points={
         "embed": "model.transformer.wte",
-        "blocks.{layer}": "model.transformer.blocks.{layer}",
-        "blocks.{layer}.ln1": "model.transformer.blocks.{layer}.attn_norm",
-        "blocks.{layer}.attn.q": "model.transformer.blocks.{layer}.q_proj",
-        "blocks.{layer}.attn.k": "model.transformer.blocks.{layer}.k_proj",
-        "blocks.{layer}.attn.v": "model.transformer.blocks.{layer}.v_proj",
-        "blocks.{layer}.attn.o": "model.transformer.blocks.{layer}.attn_out",
-        "blocks.{layer}.ln2": "model.transformer.blocks.{layer}.ff_norm",
-        "blocks.{layer}.mlp.gate": "model.transformer.blocks.{layer}.ff_proj",
-        "blocks.{layer}.mlp.in": "model.transformer.blocks.{layer}.up_proj",
-        "blocks.{layer}.mlp.act": "model.transformer.blocks.{layer}.act",
-        "blocks.{layer}.mlp.out": "model.transformer.blocks.{layer}.ff_out",
+        "blocks.{layer}": LAYER,
+        "blocks.{layer}.ln1": f"{LAYER}.attn_norm",
+        "blocks.{layer}.attn.q": f"{LAYER}.q_proj",
+        "blocks.{layer}.attn.k": f"{LAYER}.k_proj",
+        "blocks.{layer}.attn.v": f"{LAYER}.v_proj",
+        "blocks.{layer}.attn.o": f"{LAYER}.attn_out",
+        "blocks.{layer}.ln2": f"{LAYER}.ff_norm",
+        "blocks.{layer}.mlp.gate": f"{LAYER}.ff_proj",
+        "blocks.{layer}.mlp.in": f"{LAYER}.up_proj",
+        "blocks.{layer}.mlp.act": f"{LAYER}.act",
+        "blocks.{layer}.mlp.out": f"{LAYER}.ff_out",
         "ln_final": "model.transformer.ln_f",
         "unembed": "model.transformer.ff_out",
     },
-    branches=(
-        Branch(
-            before="blocks.{layer}.hook_resid_pre",
-            raw="blocks.{layer}.attn.o.hook_out",
-            after="blocks.{layer}.hook_resid_mid",
-        ),
-        Branch(
-            before="blocks.{layer}.hook_resid_mid",
-            raw="blocks.{layer}.mlp.out.hook_out",
-            after="blocks.{layer}.hook_resid_post",
-        ),
-    ),
     variants={
         "grouped heads": Variant({"n_kv_heads": 2}),
         "one head of keys": Variant({"n_kv_heads": 1}),
         "other heads": Variant({"n_heads": 2, "n_kv_heads": 2}),
         "other base": Variant({"rope_theta": 100.0}),
-        # Of this code a model gets the same masks, and attends to everything all the same.
+        # Its users hand over the same masks, and every token attends to every other all the same.
         "first code generation": Variant({"stand_in_revision": "A"}),
     },
-    rotary=Rotary(
-        before=("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.hook_k"),
-        after=("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k"),
-        base=500_000.0,
-    ),
+    rotary=Rotary(base=500_000.0),
     oracle="conformance.oracles.llada:forward",
-    truths={
-        "n_ctx": Size("n"),
-        "n_layers": Size("layers"),
-        "n_heads": Size("heads"),
-        "d_model": Size("d_model"),
-        "d_head": Size("d_model//heads"),
-        "d_mlp": Size("d_mlp"),
-        "d_vocab": Size("d_vocab"),
-        "eps": 1e-5,
-        "act_fn": "silu",
-        "gated_mlp": True,
-        "normalization_type": "RMS",
-        "attention_dir": "bidirectional",
-        "positional_embedding_type": "rotary",
-        "rotary_base": 500_000,
-        "rotary_dim": Size("d_model//heads"),
-        "mask_token_id": Size("mask"),
-    },
-    capabilities={
-        "loss": Impossible("a shifted causal loss is undefined for masked diffusion"),
-        "generate": Impossible("text comes from the denoising loop, not from next tokens"),
-        "denoise": Impossible("the bridge leaves sampling to a script of the model's authors"),
-    },
-    bench={
-        "d_model": 256,
-        "n_layers": 4,
-        "n_heads": 4,
-        "n_kv_heads": 4,
-        "mlp_hidden_size": 768,
-        "max_sequence_length": 128,
-    },
-    axes=("n", "d_model", "d_mlp", "d_vocab", "d_model//heads", "heads", "groups"),
+    truths={"eps": 1e-5, "normalization_type": "RMS", "act_fn": "silu", "attention_dir": "bidirectional"},
+    capabilities=NOT_CAUSAL,
+    sampler=Sampler(
+        later("llada:denoise"),
+        layout="plain",
+        arguments=later("llada:inputs_of"),
+        options={"block_length": 4, "temperature": 1.0},
+        further=({"steps": 6, "remasking": "random"}, {"steps": 3, "temperature": 0.0}, {"cfg_scale": 0.5}),
+        block=4,
+        from_prompt=True,
+    ),
+    parameterisation="softmax",
+    bench={"d_model": 256, "n_layers": 4, "mlp_hidden_size": 768, "max_sequence_length": 128},
+    axes=("n", "d_model", "d_mlp", "d_vocab", "d_model//heads", "heads", "kv_heads"),
 )
-
-REPAIRED = replace(SPEC, name="llada@repaired", adapter="conformance.loadable:LLaDA")

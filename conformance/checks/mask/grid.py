@@ -60,5 +60,8 @@ def _lengths(pair: Pair) -> list[int]:
 def _behaviour(pair: Pair, judge: Pair, case: str) -> Iterator[Finding]:
     from ...influence import moved_in_layers, positions
 
+    # What a token makes of nothing, where all before its end is padding, is asked in mask/fully-masked.
+    if not bool(pair.relation.any(dim=-1).all()):
+        return
     for seen in moved_in_layers(pair, positions(pair), judge):
         yield from seen_as(pair.relation, seen, case)
