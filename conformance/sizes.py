@@ -43,6 +43,8 @@ class Size:
                 case ast.Call(func=ast.Name(id=name), args=[first, second], keywords=[]) if name in FUNCTIONS:
                     return FUNCTIONS[name](value(first), value(second))
             known = ", ".join(sorted(sizes))
+            if isinstance(node, ast.Name):
+                raise ValueError(f"size {self.formula!r}: no size is called {node.id!r}; known: {known or 'none'}")
             raise ValueError(
                 f"size {self.formula!r}: cannot read {ast.unparse(node)!r}; "
                 f"use whole numbers, + - * //, max, min and {known}"

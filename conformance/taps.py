@@ -221,13 +221,15 @@ def paired(points: Mapping[str, str], layers: int, model: nn.Module) -> Iterator
     """Concrete pairs of bridge component and remote module path, layer by layer.
 
     A path that ends in "?" is of a module that only some layers have; the others have no such point. ValueError where
-    no layer has it.
+    no layer has it, or one lacks it whose path says nothing of that.
     """
     for name, path in points.items():
         everywhere = list(zip(places(name, layers), places(path.rstrip("?"), layers), strict=True))
-        there = [pair for pair in everywhere if not path.endswith("?") or _has(model, pair[1])]
+        there = [pair for pair in everywhere if _has(model, pair[1])]
         if not there:
-            raise ValueError(f"point {name!r}: no layer of the model has {path!r}; correct the path, or leave it out")
+            raise ValueError(f"point {name!r}: no module of the model is {path!r}; correct the path, or leave it out")
+        if len(there) < len(everywhere) and not path.endswith("?"):
+            raise ValueError(f"point {name!r}: only some layers have {path!r}; write {path + '?'!r}")
         yield from there
 
 

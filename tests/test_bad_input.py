@@ -27,11 +27,15 @@ def test_an_empty_name_is_no_request_for_nothing(refused: Callable, name: str) -
 
 
 MODULES = {
-    "no module": ("", "nowhere:SPEC", "no module 'nowhere'; is it installed, or on PYTHONPATH?"),
+    "no module": (
+        "",
+        "nowhere:SPEC",
+        "no module 'nowhere'; install it, or say where it lies, as in PYTHONPATH=. pytest",
+    ),
     "a module that it imports": (
         "import nowhere",
         "mine:SPEC",
-        "no module 'nowhere'; is it installed, or on PYTHONPATH?",
+        "no module 'nowhere'; install it, or say where it lies, as in PYTHONPATH=. pytest",
     ),
     "no attribute": ("", "mine:SPEC", "module 'mine' has no 'SPEC'; name its AdapterSpec"),
     "no spec": ("SPEC = 3", "mine:SPEC", "'SPEC' is a int, want an AdapterSpec"),
@@ -46,6 +50,12 @@ MODULES = {
         "import os\nos.nothing",
         "mine:SPEC",
         "importing 'mine' raised AttributeError: module 'os' has no attribute 'nothing'",
+    ),
+    "missing fields": (
+        "from conformance import AdapterSpec\nAdapterSpec(name='mine')",
+        "mine:SPEC",
+        "importing 'mine' raised TypeError: AdapterSpec.__init__() missing 6 required keyword-only arguments: *"
+        "; docs/new-adapter.md says what to write there",
     ),
     "a script that exits": ("raise SystemExit(0)", "mine:SPEC", "importing 'mine' raised SystemExit: 0"),
     "another module's name": (
@@ -85,6 +95,10 @@ SPECS = {
         "layouts=(TRAIN, TRAIN)",
         "ValueError: spec 'mine': got layouts ['train', 'train'], want at least one and each name once",
     ),
+    "a layout that is no tuple": (
+        "layouts=(TRAIN)",
+        "TypeError: 'Layout' object is not iterable; a tuple of one ends with a comma: (it,)",
+    ),
     "no layout": ("layouts=()", "ValueError: spec 'mine': got layouts [], want at least one and each name once"),
     "layout whose name makes no id": (
         "layouts=(replace(TRAIN, name='a b'),)",
@@ -92,7 +106,7 @@ SPECS = {
     ),
     "formula with an unknown size": (
         "axes=('2*m',)",
-        "ValueError: spec 'mine': size '2*m': cannot read 'm'; use whole numbers, + - * //, max, min and block, *",
+        "ValueError: spec 'mine': size '2*m': no size is called 'm'; known: block, *",
     ),
     "formula that is none": (
         "mask_token=Size('2*')",

@@ -69,7 +69,7 @@ def _imported(asked: str, path: str) -> AdapterSpec:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UnknownAdapter(
-            f"--adapter {asked}: no module {error.name!r}; is it installed, or on PYTHONPATH?"
+            f"--adapter {asked}: no module {error.name!r}; install it, or say where it lies, as in PYTHONPATH=. pytest"
         ) from None
     except (Exception, SystemExit) as error:
         raise UnknownAdapter(
@@ -89,7 +89,11 @@ def _imported(asked: str, path: str) -> AdapterSpec:
 
 
 def _meant(error: BaseException) -> str:
-    """The field that was probably meant, when a class of `spec` was called with one that it does not have."""
+    """What to write instead, when a class of `spec` was called with a field that it does not have, or without one."""
+    if "AdapterSpec.__init__() missing" in str(error):
+        return "; docs/new-adapter.md says what to write there"
+    if re.match(r"'(Layout|Span|Branch|Limit)' object is not iterable", str(error)):
+        return "; a tuple of one ends with a comma: (it,)"
     misspelt = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     kind = getattr(spec, misspelt[1], None) if misspelt else None
     return nearest(misspelt[2], [field.name for field in fields(kind)]) if misspelt and kind else ""
