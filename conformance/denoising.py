@@ -117,7 +117,8 @@ def trace_denoising(
     Without `edits` every token and every logit is that of a run without a trace, bit for bit; no hook is left behind.
 
     Args:
-        bridge: a booted bridge; its sampler is `bridge.denoise`, unless there is another.
+        bridge: a booted bridge; its sampler is `bridge.denoise`, or that of the known spec for its architecture, unless
+            there is another.
         prompt: what the sampler begins with, ids `batch length` or whatever else it takes.
         names_filter: hooks whose tensors to keep, as in `run_with_cache`: a name, names, a function of the name, or
             None for all. By default none is kept.
@@ -179,13 +180,24 @@ def trace_denoising(
 
 
 def sampler_of(bridge: Any, sampler: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
-    """A sampler with its bridge: the one given, else the bridge's own."""
+    """A sampler with its bridge: the one given, else the bridge's own, else that of the spec for its architecture."""
     if sampler is not None:
         return partial(sampler, bridge)
     own: Callable[..., Tensor] | None = getattr(bridge, "denoise", None)
+    architecture = getattr(getattr(bridge, "cfg", None), "architecture", None)
+    if own is None and (known := _known(architecture)) is not None:
+        return partial(known, bridge)
     if own is None:
         raise TypeError(
             f"{type(bridge).__name__} has no method denoise: give trace_denoising a sampler, "
             "a function called as sampler(bridge, prompt, observer=..., resume=..., **options)"
         )
     return own
+
+
+def _known(architecture: str | None) -> Callable[..., Tensor] | None:
+    """The sampler of a known spec for an architecture."""
+    from .adapters import names, resolve
+
+    specs = resolve(names())
+    return next((s.sampler.sample for s in specs if s.architecture == architecture and s.plain and s.sampler), None)
