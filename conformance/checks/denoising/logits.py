@@ -37,7 +37,7 @@ def logits(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     pair = _pair(boot)
     for case, run in runs.plain(boot):
         for seen in run.steps:
-            if seen.outcome.logits is None or seen.step.t is None:
+            if seen.outcome.logits is None or f"{seen.step.kind}" not in ("denoise", "uncond"):
                 continue
             # A window may be what is left of a longer stream.
             columns = seen.step.canvas[:, seen.step.window].shape[1]

@@ -82,8 +82,9 @@ class Run:
 
     @property
     def canvas(self) -> Tensor:
-        """All tokens at the end."""
-        return self.steps[-1].outcome.canvas
+        """All tokens at the end; where there was nothing to write, there need be no step."""
+        canvas: Tensor = self.steps[-1].outcome.canvas if self.steps else self.tokens
+        return canvas
 
 
 def copied(told: Any) -> Any:
@@ -172,8 +173,10 @@ def sample(boot: Boot, prompt: Tensor, *, bridge: Any = None, length: int | None
 def watched(boot: Boot, prompt: Tensor, *, bridge: Any = None, also: Observer | None = None, **told: Any) -> Run:
     """A run with a recorder; `seed`, `resume`, `length` and other options as the sampler takes them.
 
-    SubjectRaised where it raises, or tells nothing.
+    SubjectRaised where it raises, or writes and tells nothing.
     """
+    import torch
+
     from ...pair import SubjectRaised
 
     bridge = boot.small.bridge if bridge is None else bridge
@@ -183,7 +186,8 @@ def watched(boot: Boot, prompt: Tensor, *, bridge: Any = None, also: Observer | 
         tokens = sample(boot, prompt, bridge=bridge, length=length, **{"seed": 1, **told, "observer": recorder})
     finally:
         counting.remove()
-    if not recorder.steps:
+    silent = isinstance(tokens, torch.Tensor) and torch.equal(tokens, prompt) and not recorder.strays
+    if not recorder.steps and not silent:
         raise SubjectRaised(f"the sampler told of no step, and ran {len(recorder.strays)} forwards")
     boot.forwards["subject"] += sum(len(seen.forwards) for seen in recorder.steps)
     return Run(prompt, told, tokens, recorder.steps, recorder.strays)

@@ -61,20 +61,23 @@ def labels(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
 
 def mislabelled(boot: Boot, run: runs.Run, case: str = "") -> Iterator[Finding]:
     """The first step of a run that is not what it is called."""
-    block, drawn, over = runs.block_of(boot), Counter[int](), -1
+    sampler, block, drawn, over = runs.sampler_of(boot), runs.block_of(boot), Counter[int](), -1
+    given = run.prompt.shape[1]
     for index, seen in enumerate(run.steps):
         step, kind = seen.step, f"{seen.step.kind}"
-        start = runs.first_block(boot, run.prompt.shape[1]) + step.block * block
+        start = runs.first_block(boot, given) + step.block * block
         columns = slice(start, start + block)
         masks = bool(step.masked[:, columns].any())
         number = (step.index, step.step)
         if number != (index, drawn[step.block]):
             yield Finding("miscounted", "step.index", got=str(number), want=str((index, drawn[step.block])), case=case)
             return
+        # Where blocks begin behind the prompt, a prefix is all that stands before a block, and comes before its steps.
+        before = start if sampler.from_prompt and not drawn[step.block] else given
         true = {
-            "denoise": masks and step.block > over,
+            "denoise": (masks or not sampler.absorbing) and step.block > over,
             "commit": not masks and drawn[step.block] > 0 and step.block > over,
-            "prefix": step.window.stop <= run.prompt.shape[1] and step.block > over,
+            "prefix": step.window.stop <= before and step.block > over,
             "uncond": True,
         }
         if not true[kind]:
@@ -82,7 +85,8 @@ def mislabelled(boot: Boot, run: runs.Run, case: str = "") -> Iterator[Finding]:
             yield Finding("mislabelled", f"step.{kind}", got=got, want=f"what {kind} means", case=case)
             return
         drawn[step.block] += kind == "denoise"
-        over = step.block if kind in ("commit", "prefix") else over
+        if kind == "commit" or (kind == "prefix" and not sampler.from_prompt):
+            over = step.block
 
 
 @requirement("denoising/noise", level=MUST, needs=runs.NEEDS)
