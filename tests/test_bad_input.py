@@ -112,6 +112,10 @@ SPECS = {
         "mask_token=Size('2*')",
         "ValueError: spec 'mine': size '2*' is not a formula; write one like '2*n'",
     ),
+    "number in place of a size": (
+        "mask_token=66",
+        "AttributeError: 'int' object has no attribute 'formula'; where a spec wants a size, write Size('2*n')",
+    ),
     "formula that is a number": ("axes=(7,)", "ValueError: spec 'mine': size 7 is not a formula; write one like '2*n'"),
     "formula with another operator": (
         "truths={'d_head': Size('d_model/heads')}",

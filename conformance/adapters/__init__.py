@@ -94,6 +94,8 @@ def _meant(error: BaseException) -> str:
         return "; docs/new-adapter.md says what to write there"
     if re.match(r"'(Layout|Span|Branch|Limit)' object is not iterable", str(error)):
         return "; a tuple of one ends with a comma: (it,)"
+    if "has no attribute 'formula'" in str(error):
+        return "; where a spec wants a size, write Size('2*n')"
     misspelt = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     kind = getattr(spec, misspelt[1], None) if misspelt else None
     return nearest(misspelt[2], [field.name for field in fields(kind)]) if misspelt and kind else ""
