@@ -74,15 +74,24 @@ def _subject(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def _control(job: Job) -> dict[str, Any]:
-    """Load tokenizer, config and model as transformers alone does; that the model may fail to load is part of it."""
+    """Load tokenizer, config and model as transformers alone does; that the model may fail to load is part of it.
+
+    Where a user has to build the model, that is not the bridge's doing, and the same is done here.
+    """
     import transformers
+
+    from . import checkpoint
+    from .booting import named
 
     folder, flag = job["folder"], {"trust_remote_code": job["trusted"]}
     try:
         transformers.AutoTokenizer.from_pretrained(folder, add_bos_token=True, **flag)
         config = transformers.AutoConfig.from_pretrained(folder, **flag)
         config.__dict__.update(job["overrides"])
-        getattr(transformers, job["auto_class"]).from_pretrained(folder, config=config, **flag)
+        if job["built"]:
+            checkpoint.build(Path(folder), named(job["built"]))
+        else:
+            getattr(transformers, job["auto_class"]).from_pretrained(folder, config=config, **flag)
     except Exception as error:
         return {"failed": in_one_line(error)}
     return {}
