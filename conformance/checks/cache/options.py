@@ -146,7 +146,7 @@ def stop_at_layer(pair: Pair) -> Iterator[Finding]:
     for stop in (runs.from_the_start(pair), runs.before_the_last(pair), runs.to_the_end(pair)):
         place = f"stop_at_layer={stop.layer}"
         yield from exact(place, stop.run.returned, stop.want)
-        late = [name for name in dict.fromkeys(stop.run.fired) if name not in stop.before]
+        late = [name for name in dict.fromkeys(stop.run.fired) if _behind(pair, stop, name)]
         # The hook at which a run stops may fire, or not any more.
         lost = [name for name in dict.fromkeys(stop.before[:-1]) if name not in stop.run.fired]
         if late:
@@ -225,3 +225,12 @@ def _position_axis(pair: Pair, name: str, entry: Tensor) -> int | None:
     # Of a hook that fires once per part of the stream, an entry may hold one part.
     lengths = (pair.length, pair.length // pair.declared_calls(hook))
     return next((axis for axis, size in enumerate(entry.shape) if size in lengths), None)
+
+
+def _behind(pair: Pair, stop: runs.Stop, name: str) -> bool:
+    """Whether a hook comes after the stop: by the order of firing; where it fires for a cache alone, by its layer."""
+    if name in pair.observed.taps:
+        return name not in stop.before
+    layers, (_, place, *_) = pair.boot.layers, (*name.split("."), "", "")
+    end = layers if stop.layer == layers else stop.layer % layers
+    return not place.isdigit() or int(place) >= end
