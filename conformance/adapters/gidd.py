@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..oracles.relations import clean_prefix, everyone, right_padded
-from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Size, Span, Variant
+from ..samplers import later
+from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Sampler, Size, Span, Variant
 
 PLAIN = Layout("plain", stream=(Span("n", masked=0.5),), relation=everyone, ragged=True)
 # What a short text is in a batch with longer ones. On the left padding would move its positions, and the bridge and the
@@ -108,8 +109,20 @@ SPEC = AdapterSpec(
     capabilities={
         "loss": Impossible("a shifted causal loss is undefined for a model that denoises every token in its place"),
         "generate": Impossible("text comes from the denoising loop, not from next tokens"),
-        "denoise": Impossible("not yet"),
     },
+    sampler=Sampler(
+        later("gidd:generate"),
+        layout="plain",
+        arguments=later("gidd:whole"),
+        options={"block_length": 4},
+        further=({"sampling_method": "adaptive", "tokens_per_step": 2}, {"noise_schedule": "cosine", "steps": 6}),
+        absorbing=False,
+        ending=lambda token: {"eos_token_id": token},
+        native="generate",
+        resumable=False,
+        block=4,
+        from_prompt=True,
+    ),
     bench={"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "max_position_embeddings": 128},
     axes=("n", "n//3", "d_model//heads", "d_model", "d_mlp", "d_vocab"),
 )
