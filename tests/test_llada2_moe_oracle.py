@@ -225,11 +225,7 @@ def test_every_hook_that_fires_has_an_equation() -> None:
     pair = boot.pairs["full"]
     assert pair.exact.taps.keys() >= set(pair.observed.taps)
     shown = {name for name, point in boot.bridge.hook_dict.items() if point.name in pair.observed.taps}
-    # A mixture has no one activation; the bridge lets the names of a dense layer's stand for its input and output.
-    assert {name for name in shown if name not in pair.exact.taps} == {
-        "blocks.1.mlp.hook_pre",
-        "blocks.1.mlp.hook_post",
-    }
+    assert {name for name in shown if name not in pair.exact.taps} == set()
 
 
 def test_without_a_mask_the_bridge_shows_everyone_to_everyone_and_the_model_nothing() -> None:

@@ -128,15 +128,20 @@ def _gated(params: Params, path: str, x: Tensor, name: str, prefix: str, tap: Ta
 
 
 def _mixture(params: Params, config: Config, layer: int, x: Tensor, tap: Tap) -> Tensor:
-    """All experts of every token by their weights, which are 0 for most, and the shared ones."""
+    """All experts of every token by their weights, which are 0 for most, and the shared ones.
+
+    What is inside of experts is `batch pos expert d_expert`.
+    """
     here, there = f"blocks.{layer}.mlp", f"model.layers.{layer}.mlp"
     weights = _route(params, config, x, here, f"{there}.gate", tap)
     gate, up, down = (
         torch.stack([params[f"{there}.experts.{number}.{part}_proj.weight"] for number in range(config["num_experts"])])
         for part in ("gate", "up", "down")
     )
-    inner = silu(torch.einsum("bpd,efd->bpef", x, gate)) * torch.einsum("bpd,efd->bpef", x, up)
-    out = torch.einsum("bpe,bpef,edf->bpd", weights, inner, down)
+    pre = tap(f"{here}.hook_pre", torch.einsum("bpd,efd->bpef", x, gate))
+    linear = tap(f"{here}.hook_pre_linear", torch.einsum("bpd,efd->bpef", x, up))
+    post = tap(f"{here}.hook_post", silu(pre) * linear)
+    out = torch.einsum("bpe,bpef,edf->bpd", weights, post, down)
     if config["num_shared_experts"]:
         shared = tap(f"{here}.shared_experts.hook_in", x)
         shared = _gated(params, f"{there}.shared_experts", shared, f"{here}.shared_experts", "", tap)
