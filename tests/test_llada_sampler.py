@@ -353,6 +353,23 @@ def test_a_model_that_is_being_trained_is_refused(boot, denoise) -> None:
         boot.bridge.eval()
 
 
+def test_what_is_said_of_a_canvas_is_the_plain_softmax_with_what_is_revealed() -> None:
+    import torch
+
+    from conformance.oracles.likelihood import PARAMETERISATIONS
+    from conformance.samplers.llada import said
+
+    generator = torch.Generator().manual_seed(0)
+    logits = 9 * torch.randn(2, 7, VOCABULARY, generator=generator)
+    tokens = torch.randint(VOCABULARY, (2, 7), generator=generator).index_fill(1, torch.tensor([1, 4]), MASK)
+    got, want = said(logits, tokens, MASK), PARAMETERISATIONS["softmax"](logits, tokens, MASK)
+    assert torch.equal(got, want)
+    assert torch.allclose(got.exp().sum(-1), torch.ones(1, dtype=torch.float64))
+    # The mask's own id has what the model gives it.
+    assert (got[:, [1, 4], MASK] > -torch.inf).all()
+    assert (got[:, 0].exp().max(-1).values == 1).all()
+
+
 def test_a_trace_has_every_step_of_a_guided_run(boot) -> None:
     import torch
 
