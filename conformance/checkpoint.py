@@ -92,7 +92,8 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     found = config.get("architectures")
     if not isinstance(found, list) or spec.architecture not in found:
         raise CheckpointError(
-            f"{path}: architectures is {found!r}, {spec.name} is for {spec.architecture}; name another adapter or model"
+            f"{path}: architectures is {found!r}, {spec.name} is for {spec.architecture}; "
+            "name another adapter or model, or correct the spec"
         )
     auto_map = config.get("auto_map")
     for auto in ("AutoConfig", spec.auto_class):
@@ -105,7 +106,9 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     try:
         spec.resolve({**config, **spec.overrides})
     except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}; take the config.json that came with the weights") from None
+        raise CheckpointError(
+            f"{folder}: {error}; correct the spec, or take the config.json that came with the weights"
+        ) from None
     return {**config, **spec.overrides}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +96,8 @@ def make(
     """
     try:
         specs = tuple(adapters.resolve(wanted))
+        for spec in specs:
+            _find_functions(spec)
         registry = requirements()
         ledgers = {spec.name: ledger.load(spec, registry) for spec in specs}
         sources = {spec.name: _source(spec, checkpoint_name, trust, alone=len(specs) == 1) for spec in specs}
@@ -115,6 +119,24 @@ def make(
         deviations=written[1],
         complete=complete,
     )
+
+
+def _find_functions(spec: AdapterSpec) -> None:
+    """Refuse a "module:name" that is nowhere. The modules are heavy, so they are read and not imported."""
+    for field in ("oracle", "repair", "adapter"):
+        path = getattr(spec, field)
+        if not isinstance(path, str):
+            continue
+        module, _, name = path.partition(":")
+        try:
+            found = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            found = None
+        if found is None or found.origin is None:
+            raise RequestError(f"spec {spec.name!r}: {field} is {path!r}, and there is no module {module!r}")
+        text = Path(found.origin).read_text(encoding="utf-8")
+        if not name or not re.search(rf"\b{re.escape(name)}\b", text):
+            raise RequestError(f"spec {spec.name!r}: {field} is {path!r}, and {module} has no {name!r}; write its name")
 
 
 def _source(spec: AdapterSpec, asked: str | None, trust: bool, alone: bool) -> Source:

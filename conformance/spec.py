@@ -58,6 +58,9 @@ class Impossible:
     why: str
 
 
+SIZES = ("n", "layers", "d_vocab")
+"""Sizes that every check may ask for: the context, the layers and the vocabulary."""
+
 CAPABILITIES = ("loss", "generate", "denoise")
 """What a spec may decline; whatever it does not decline must work."""
 
@@ -157,6 +160,8 @@ class AdapterSpec:
                 raise ValueError(
                     f"spec {self.name!r}: capability {name!r} is declined with NotYet(...) or Impossible(...)"
                 )
+        if missing := [name for name in SIZES if name not in self.sizes]:
+            raise ValueError(f"spec {self.name!r}: sizes lacks {', '.join(missing)}; say which config field holds it")
         if self.sampler is not None and "denoise" in self.capabilities:
             raise ValueError(f"spec {self.name!r}: declines capability 'denoise' and has a sampler; drop one of them")
         if self.checkpoint is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", self.checkpoint):
@@ -223,7 +228,7 @@ class AdapterSpec:
         """Sizes of one checkpoint, from its config; ValueError names a field that is missing."""
         missing = [name for name in self.sizes.values() if name not in config]
         if missing:
-            raise ValueError(f"config.json lacks {', '.join(missing)}, which {self.name} needs for its sizes")
+            raise ValueError(f"config.json lacks {', '.join(missing)}, which {self.name} names in its sizes")
         for name in self.sizes.values():
             if not isinstance(config[name], int):
                 raise ValueError(f"config.json says {name}: {config[name]!r}, want a whole number")

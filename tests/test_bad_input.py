@@ -91,6 +91,10 @@ SPECS = {
         "capabilities={}, sampler=Sampler(len, layout='smaple', arguments=dict)",
         "ValueError: spec 'mine': unknown layout 'smaple'; did you mean 'sample'?",
     ),
+    "no size for the layers": (
+        "sizes={name: field for name, field in GOOD.sizes.items() if name != 'layers'}",
+        "ValueError: spec 'mine': sizes lacks layers; say which config field holds it",
+    ),
     "layout twice": (
         "layouts=(TRAIN, TRAIN)",
         "ValueError: spec 'mine': got layouts ['train', 'train'], want at least one and each name once",
@@ -150,6 +154,19 @@ SPECS = {
         "TypeError: Layout.__init__() got an unexpected keyword argument 'return_'; did you mean 'returns'?",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "message"),
+    [
+        ("oracle", "conformance.oracles.bd3lm:forwrd", "conformance.oracles.bd3lm has no 'forwrd'; write its name"),
+        ("repair", "conformance.nowhere:mend", "there is no module 'conformance.nowhere'"),
+        ("adapter", "conformance.reference.adapter", "conformance.reference.adapter has no ''; write its name"),
+    ],
+)
+def test_functions_that_are_nowhere(refused: Callable, spec: Callable, field: str, path: str, message: str) -> None:
+    adapter = spec(f"{field}={path!r}")
+    refused(f"spec 'mine': {field} is {path!r}, and {message}", "--adapter", adapter)
 
 
 @pytest.mark.parametrize("case", SPECS)

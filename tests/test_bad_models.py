@@ -87,11 +87,12 @@ MODELS = {
     ),
     "another architecture": (
         rewritten("config.json", lambda config: config.update(architectures=["LLaDA"])),
-        "/config.json: architectures is ['LLaDA'], bd3lm is for BD3LM; name another adapter or model",
+        "/config.json: architectures is ['LLaDA'], bd3lm is for BD3LM; "
+        "name another adapter or model, or correct the spec",
     ),
     "no architecture": (
         rewritten("config.json", lambda config: config.pop("architectures") and None),
-        "/config.json: architectures is None, bd3lm is for BD3LM; name another adapter or model",
+        "/config.json: architectures is None, bd3lm is for BD3LM; name another adapter or model, or correct the spec",
     ),
     "no remote class": (
         rewritten("config.json", lambda config: config.pop("auto_map") and None),
@@ -109,12 +110,13 @@ MODELS = {
     ),
     "a size missing": (
         rewritten("config.json", lambda config: config.pop("block_size") and None),
-        "config.json lacks block_size, which bd3lm needs for its sizes; "
-        "take the config.json that came with the weights",
+        "config.json lacks block_size, which bd3lm names in its sizes; "
+        "correct the spec, or take the config.json that came with the weights",
     ),
     "a size in words": (
         rewritten("config.json", lambda config: config.update(n_blocks="two")),
-        "config.json says n_blocks: 'two', want a whole number; take the config.json that came with the weights",
+        "config.json says n_blocks: 'two', want a whole number; "
+        "correct the spec, or take the config.json that came with the weights",
     ),
     "no weights": (without_weights, "no weights; want model.safetensors, or shards with model.safetensors.index.json"),
     "pickled weights only": (
