@@ -31,16 +31,9 @@ SPEC = AdapterSpec(
     auto_class="AutoModel",
     fixture="dream",
     shim=shim,
-    sizes={
-        "n": "max_position_embeddings",
-        "layers": "num_hidden_layers",
-        "heads": "num_attention_heads",
-        "kv_heads": "num_key_value_heads",
-        "d_model": "hidden_size",
-        "d_mlp": "intermediate_size",
-        "d_vocab": "vocab_size",
-        "mask": "mask_token_id",
-    },
+    sizes={"n": "max_position_embeddings", "layers": "num_hidden_layers", "mask": "mask_token_id"}
+    | {"heads": "num_attention_heads", "kv_heads": "num_key_value_heads"}
+    | {"d_model": "hidden_size", "d_mlp": "intermediate_size", "d_vocab": "vocab_size"},
     mask_token=Size("mask"),
     shift=1,
     layouts=(PLAIN, MASKED, ADDITIVE),
@@ -68,13 +61,8 @@ SPEC = AdapterSpec(
     },
     rotary=Rotary(base=1_000_000.0),
     oracle="conformance.oracles.dream:forward",
-    truths={
-        "eps": 1e-6,
-        "act_fn": "silu",
-        "gated_mlp": True,
-        "normalization_type": "RMS",
-        "attention_dir": "bidirectional",
-    },
+    truths={"eps": 1e-6, "act_fn": "silu", "gated_mlp": True, "normalization_type": "RMS"}
+    | {"attention_dir": "bidirectional"},
     capabilities=NOT_CAUSAL,
     sampler=Sampler(
         later("dream:generate"),
