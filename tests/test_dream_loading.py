@@ -102,3 +102,24 @@ def test_a_mask_of_bools_is_lost_where_attention_is_shown() -> None:
     later = torch.ones(24, 24, dtype=torch.bool).triu(1)
     assert (plain - cached).abs().max() > 0.1
     assert (cache["blocks.0.attn.hook_pattern"][..., later] > 0).all()
+
+
+def test_the_model_s_word_for_no_mask_is_for_its_sampler_alone() -> None:
+    import torch
+
+    from conformance.subject import Boot
+
+    built = Boot(REPAIRED, checkpoint.materialise(FIXTURE, REPAIRED), trusted=True)
+    ids, by_name = built.pairs["plain"].inputs["input_ids"], loaded()
+    by_name.original_model.reset_rope_parameters()
+    for bridge in (built.bridge, by_name):
+        with pytest.raises(AttributeError, match="ndim"):
+            bridge(ids, attention_mask="full")
+        with torch.no_grad():
+            assert bridge.original_model(ids, attention_mask="full").logits.equal(bridge(ids))
+    with torch.no_grad():
+        shown = by_name.original_model(ids, attention_mask="full", output_attentions=True)
+    assert shown.logits.equal(by_name.run_with_cache(ids)[0])
+    # The adapter mends the class of the folder that it is told, whatever model it is handed.
+    with pytest.raises(TypeError):
+        built.bridge.original_model(ids, attention_mask="full", output_attentions=True)
