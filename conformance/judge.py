@@ -54,7 +54,8 @@ class Judge:
         needs = self._needs(required, layout)
         unmet = [need for need, outcomes in needs.items() if not all(_stands(outcome) for outcome in outcomes)]
         for need in unmet:
-            if need in BLOCKING:
+            # Nothing is known, either, of what rests on a need that is blocked itself.
+            if need in BLOCKING or any(outcome.foreseen for outcome in needs[need]):
                 foreseen = all(_stands(outcome) or _foreseen(outcome) for outcome in needs[need])
                 told = ", as its ledger declares" if foreseen else ""
                 return Outcome(Verdict.BLOCKED, cause=f"{need} is not met{told}", foreseen=foreseen)
@@ -119,7 +120,10 @@ def _foreseen(outcome: Outcome) -> bool:
     return outcome.foreseen or outcome.verdict is Verdict.DEVIATION
 
 
+LEAVES_NOTHING = {("raised", "boot"), ("not-finite", "logits")}
+"""Findings on what must hold before anything else, declared or not, after which there is nothing to judge."""
+
+
 def _stands(outcome: Outcome) -> bool:
-    """Whether others can rest on it: it is met, and declared or not, the boot did not raise, which leaves nothing."""
-    no_boot = any((found.code, found.at) == ("raised", "boot") for _, found in outcome.declared)
-    return outcome.verdict in MET and not no_boot
+    """Whether others can rest on it: it is met, and declared or not, a bridge was booted, whose logits are numbers."""
+    return outcome.verdict in MET and not any((f.code, f.at) in LEAVES_NOTHING for _, f in outcome.declared)

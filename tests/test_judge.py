@@ -30,8 +30,10 @@ def required(id: str, *found: Finding | Exception, needs: tuple[str, ...] = ()) 
     return Requirement(id, MUST, needs, "1", "It MUST.", "Why.", check, ("boot",))
 
 
-def judged(*registry: Requirement, entries: tuple[Entry, ...] = ()) -> dict[str, Any]:
-    """Outcomes of a few requirements by id; the model behind them is never touched."""
+def judged(
+    *registry: Requirement, behind: tuple[Requirement, ...] = (), entries: tuple[Entry, ...] = ()
+) -> dict[str, Any]:
+    """Outcomes of a few requirements by id, with those `behind` them; the model behind them is never touched."""
     from pathlib import Path
 
     from conformance.checkpoint import fixture_folder
@@ -39,7 +41,7 @@ def judged(*registry: Requirement, entries: tuple[Entry, ...] = ()) -> dict[str,
     from conformance.subject import Boot
 
     sound = (required("loading/boots"), required("loading/independence"))
-    known = {r.id: r for r in (*sound, *registry)}
+    known = {r.id: r for r in (*sound, *behind, *registry)}
     boot = Boot(replace(SPEC), Path(fixture_folder("bd3lm")), trusted=True)
     judge = Judge(boot, Ledger(entries), known)
     return {r.id: judge.verdict(r, None) for r in registry}
@@ -139,6 +141,22 @@ def test_without_a_boot_everything_is_blocked_and_no_check_runs(entries: tuple[E
     assert (outcome.verdict, outcome.cause) == (Verdict.BLOCKED, f"loading/boots is not met{told}")
     # What is not proven makes a run red unless its ledger says so.
     assert outcome.red(must=True) is not declared
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_where_logits_are_no_numbers_what_rests_on_them_is_blocked_however_far_up(declared: bool) -> None:
+    def check(pair: Any) -> Iterator[Finding]:
+        yield finding("logits", "not-finite")
+
+    runs = Requirement("loading/runs", MUST, (), "1", "It MUST.", "Why.", check, ("pair",))
+    between = required("a/between", AssertionError("ran"), needs=("loading/runs",))
+    last = required("a/last", finding("x"), needs=("a/between",))
+    entries = (entry("loading/runs", "logits", "not-finite"),) if declared else ()
+    outcomes = judged(between, last, behind=(runs,), entries=entries)
+    assert outcomes["a/between"].verdict is Verdict.BLOCKED
+    assert outcomes["a/between"].red(must=True) is not declared
+    # Where nobody has declared it, whatever else goes wrong is told as well.
+    assert outcomes["a/last"].verdict is (Verdict.BLOCKED if declared else Verdict.FAIL)
 
 
 def test_a_check_that_breaks_is_an_error_of_the_suite() -> None:

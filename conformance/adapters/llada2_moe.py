@@ -70,6 +70,7 @@ SPEC = AdapterSpec(
     # The sampler's masks are in bfloat16, which fused attention in fp32 does not take.
     overrides={"attn_implementation": "eager"},
     shim=default_rope,
+    repair="conformance.loadable:show_lost_rope",
     sizes={
         "n": "max_position_embeddings",
         "layers": "num_hidden_layers",
