@@ -1,8 +1,14 @@
-"""What TransformerLens's adapter of Dream does when it loads: in the way, in both tables, and to the weights."""
+"""Loading Dream under transformers 5: without help, and by TransformerLens's adapter."""
 
 from __future__ import annotations
 
+import inspect
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +20,19 @@ from conformance.adapters.dream_repaired import SPEC as REPAIRED
 FIXTURE = checkpoint.fixture_folder("dream")
 
 
+@contextmanager
+def empty_is_nan() -> Iterator[None]:
+    """Memory that nobody has filled holds nan, so that it shows."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def loaded() -> Any:
     """A bridge of the shipped adapter, its one mistake mended, booted while memory that nobody has filled holds nan."""
     import torch
@@ -23,17 +42,80 @@ def loaded() -> Any:
     folder = str(checkpoint.materialise(FIXTURE, SPEC, {"initializer_range": 0.04}))
     model: Any = get_class_from_dynamic_module("modeling_dream.DreamModel", folder)
     sys.modules[model.__module__].DreamGenerationConfig.validate = lambda self, *_, **__: None
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
+    with empty_is_nan():
         return TransformerBridge.boot_transformers(folder, trust_remote_code=True, device="cpu", dtype=torch.float32)
-    finally:
-        torch.use_deterministic_algorithms(before)
+
+
+def _logits(model: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model(torch.arange(24)[None]).logits
 
 
 def copies(name: str) -> dict[str, Any]:
     """Modules of this name that transformers has imported for the miniature, by their full names."""
     return {path: module for path, module in sys.modules.items() if path.endswith(f".{name}") and "dreammodel" in path}
+
+
+def test_without_the_old_rotary_initialiser_nothing_is_built(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = Path(shutil.copytree(checkpoint.materialise(FIXTURE, SPEC), tmp_path / "other"))
+    with pytest.raises(KeyError, match="default"):
+        AutoModel.from_pretrained(folder, trust_remote_code=True)
+    with (folder / "modeling_dream.py").open("a") as file:
+        file.write("\n# of other content, so that no shim has reached it\n")
+    plain = replace(SPEC, shim=None)
+    with pytest.raises(KeyError, match="default"):
+        checkpoint.construct(folder, plain, checkpoint.read_config(folder, plain))
+
+
+def test_loading_keeps_every_weight_and_leaves_every_table_uninitialised(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    folder = Path(shutil.copytree(checkpoint.materialise(FIXTURE, SPEC), tmp_path / "mended"))
+    with (folder / "modeling_dream.py").open("a") as file:
+        file.write("\nfrom conformance import shims\nimport sys\nshims.dream(sys.modules[__name__])\n")
+    with empty_is_nan():
+        model: Any = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    saved = load_file(folder / checkpoint.WEIGHTS)
+    assert all(tensor.equal(saved[name]) for name, tensor in model.state_dict().items())
+    tables = dict(model.named_buffers())
+    assert len(tables) == 2 + 1
+    assert all(table.isnan().all() for table in tables.values())
+    assert model.model.rotary_emb.original_inv_freq.is_meta
+    assert _logits(model).isnan().any()
+    model.reset_rope_parameters()
+    fresh = dict(checkpoint.construct(FIXTURE, SPEC, checkpoint.read_config(FIXTURE, SPEC)).named_buffers())
+    assert all(table.equal(fresh[name]) for name, table in model.named_buffers())
+    assert not model.model.rotary_emb.original_inv_freq.is_meta
+    assert torch.isfinite(_logits(model)).all()
+
+
+def test_the_sampler_s_configuration_is_of_transformers_4(tmp_path: Path) -> None:
+    import importlib
+
+    # Its own copy, which no shim has reached.
+    (tmp_path / "released_generation_utils.py").write_text((FIXTURE / "generation_utils.py").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        options = importlib.import_module("released_generation_utils").DreamGenerationConfig
+    assert list(inspect.signature(options.validate).parameters) == ["self", "is_init"]
+    plain = options(steps=7)
+    assert (plain.alg, plain.steps, plain.eps, plain.temperature, plain.mask_token_id) == ("origin", 7, 1e-3, 0.0, None)
+    for new in ("user_set_attributes", "watermarking_config"):
+        assert not hasattr(plain, new)
+    with pytest.raises(TypeError, match="user_set_attributes"):
+        plain.update(steps=8)
+    with pytest.raises(TypeError, match="user_set_attributes"):
+        options.from_pretrained(FIXTURE)
+    options.validate = lambda self, *_, **__: None
+    assert options.from_pretrained(FIXTURE).steps == 512
+    with pytest.raises(AttributeError):
+        options.from_model_config(checkpoint.construct(FIXTURE, SPEC, checkpoint.read_config(FIXTURE, SPEC)).config)
 
 
 def test_the_shipped_adapter_mends_a_copy_that_the_model_does_not_use() -> None:

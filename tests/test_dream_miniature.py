@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,19 +27,6 @@ def stand_in() -> Callable[..., Any]:
         return Boot(SPEC, checkpoint.materialise(FIXTURE, SPEC, fields), trusted=True).construct()
 
     return build
-
-
-@contextmanager
-def empty_is_nan() -> Iterator[None]:
-    """Memory that nobody has filled holds nan, so that it shows."""
-    import torch
-
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def stream(seed: int, length: int = N, *, masked: float = 0.0) -> Any:
@@ -158,45 +142,6 @@ def test_config_and_tokenizer_disagree_on_how_a_text_begins() -> None:
     assert tokenizer.decode([MASK]) == "<|mask|>"
 
 
-def test_without_the_old_rotary_initialiser_nothing_is_built(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from transformers import AutoModel
-
-    folder = Path(shutil.copytree(checkpoint.materialise(FIXTURE, SPEC), tmp_path / "other"))
-    with pytest.raises(KeyError, match="default"):
-        AutoModel.from_pretrained(folder, trust_remote_code=True)
-    with (folder / "modeling_dream.py").open("a") as file:
-        file.write("\n# of other content, so that no shim has reached it\n")
-    plain = replace(SPEC, shim=None)
-    with pytest.raises(KeyError, match="default"):
-        checkpoint.construct(folder, plain, checkpoint.read_config(folder, plain))
-
-
-def test_loading_keeps_every_weight_and_leaves_every_table_uninitialised(tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file
-    from transformers import AutoModel
-
-    folder = Path(shutil.copytree(checkpoint.materialise(FIXTURE, SPEC), tmp_path / "mended"))
-    with (folder / "modeling_dream.py").open("a") as file:
-        file.write("\nfrom conformance import shims\nimport sys\nshims.dream(sys.modules[__name__])\n")
-    with empty_is_nan():
-        model: Any = AutoModel.from_pretrained(folder, trust_remote_code=True)
-    saved = load_file(folder / checkpoint.WEIGHTS)
-    assert all(tensor.equal(saved[name]) for name, tensor in model.state_dict().items())
-    tables = dict(model.named_buffers())
-    assert len(tables) == LAYERS + 1
-    assert all(table.isnan().all() for table in tables.values())
-    assert model.model.rotary_emb.original_inv_freq.is_meta
-    assert run(model, stream(0)).isnan().any()
-    model.reset_rope_parameters()
-    fresh = dict(checkpoint.construct(FIXTURE, SPEC, checkpoint.read_config(FIXTURE, SPEC)).named_buffers())
-    assert all(table.equal(fresh[name]) for name, table in model.named_buffers())
-    assert not model.model.rotary_emb.original_inv_freq.is_meta
-    assert torch.isfinite(run(model, stream(0))).all()
-
-
 def test_weights_begin_without_the_base_class(stand_in: Callable) -> None:
     import torch
 
@@ -207,29 +152,6 @@ def test_weights_begin_without_the_base_class(stand_in: Callable) -> None:
     assert (table.inv_freq == 5).all()
     assert (norm.weight == 5).all()
     assert 0.01 < model.lm_head.weight.std() < 0.03
-
-
-def test_the_sampler_s_configuration_is_of_transformers_4(tmp_path: Path) -> None:
-    import importlib
-
-    # Its own copy, which no shim has reached.
-    (tmp_path / "released_generation_utils.py").write_text((FIXTURE / "generation_utils.py").read_text())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(tmp_path))
-        options = importlib.import_module("released_generation_utils").DreamGenerationConfig
-    assert list(inspect.signature(options.validate).parameters) == ["self", "is_init"]
-    plain = options(steps=7)
-    assert (plain.alg, plain.steps, plain.eps, plain.temperature, plain.mask_token_id) == ("origin", 7, 1e-3, 0.0, None)
-    for new in ("user_set_attributes", "watermarking_config"):
-        assert not hasattr(plain, new)
-    with pytest.raises(TypeError, match="user_set_attributes"):
-        plain.update(steps=8)
-    with pytest.raises(TypeError, match="user_set_attributes"):
-        options.from_pretrained(FIXTURE)
-    options.validate = lambda self, *_, **__: None
-    assert options.from_pretrained(FIXTURE).steps == 512
-    with pytest.raises(AttributeError):
-        options.from_model_config(checkpoint.construct(FIXTURE, SPEC, checkpoint.read_config(FIXTURE, SPEC)).config)
 
 
 def test_forward_oddities(stand_in: Callable) -> None:
