@@ -205,3 +205,26 @@ def test_the_model_s_word_for_no_mask_is_for_its_sampler_alone() -> None:
     # The adapter mends the class of the folder that it is told, whatever model it is handed.
     with pytest.raises(TypeError):
         built.bridge.original_model(ids, attention_mask="full", output_attentions=True)
+
+
+def test_a_padded_canvas_keeps_its_mask_and_positions_on_the_way_through_the_bridge() -> None:
+    import torch
+
+    from conformance.subject import Boot
+
+    boot = Boot(REPAIRED, checkpoint.materialise(FIXTURE, REPAIRED), trusted=True)
+    ids = boot.pairs["plain"].inputs["input_ids"]
+    keep = torch.ones_like(ids, dtype=torch.bool)
+    keep[0, :3] = False
+    positions = (keep.long().cumsum(-1) - 1).masked_fill(~keep, 1)
+    given = {"attention_mask": keep[:, None, :, None] & keep[:, None, None, :], "position_ids": positions}
+    with torch.no_grad():
+        got, want = boot.bridge(ids, **given), boot.reference(ids, **given).logits
+        alone = boot.reference(ids[:1, 3:]).logits
+        # Positions that are swapped in pairs, which no mask could bring about.
+        swapped = torch.arange(24).view(-1, 2).flip(-1).view(1, -1)
+        moved = boot.bridge(ids, position_ids=swapped) - boot.reference(ids, position_ids=swapped).logits
+    assert (got - want).abs().max() < 1e-5
+    assert (got[:1, 3:] - alone).abs().max() < 1e-5
+    assert moved.abs().max() < 1e-5
+    assert (boot.bridge(ids) - boot.bridge(ids, position_ids=swapped)).abs().max() > 1e-2
