@@ -50,10 +50,16 @@ def prompt(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     """
     import torch
 
+    from ...pair import SubjectRaised
+
     if runs.declined(boot, evidence):
         return
     for case, given, length in _prompts(boot):
-        run = runs.watched(boot, given, length=length)
+        try:
+            run = runs.watched(boot, given, length=length)
+        except SubjectRaised as error:
+            yield Finding("raised", "forward", got=str(error), want="a text", case=case)
+            continue
         start = given.shape[1]
         if run.tokens.shape != (len(given), length):
             yield Finding(
