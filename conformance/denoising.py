@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -110,6 +110,7 @@ def trace_denoising(
     sampler: Callable[..., Tensor] | None = None,
     resume: Any = None,
     to: str | device | Path | None = None,
+    sampling: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Trace:
     """Run a sampler and keep what the model was at its steps, or change it there.
@@ -139,6 +140,7 @@ def trace_denoising(
         resume: `state` of an entry or of `trace.stopped`, to go on with that step.
         to: a device to move everything to, or a Path of an empty folder: there every entry is written when its step
             is over, and read again when someone asks (`Trace.open` in other processes). The files are the caller's.
+        sampling: options of the sampler, among them such as are called like an argument here: `{"steps": 64}`.
         options: the sampler's own.
 
     Raises:
@@ -166,7 +168,7 @@ def trace_denoising(
     result = None
     with watcher.attached():
         try:
-            result = run(prompt, observer=watcher, resume=resume, **options)
+            result = run(prompt, observer=watcher, resume=resume, **{**options, **(sampling or {})})
         except Stopped:
             pass
         except Exception as error:

@@ -19,6 +19,7 @@ from .layout import PerRow
 from .pair import Pair
 from .sizes import Size
 from .spec import AdapterSpec
+from .unfilled import nan_where_unfilled
 
 
 @dataclass
@@ -81,14 +82,15 @@ class Boot:
         flags: Mapping[str, bool] = {"trust_remote_code": self.trusted} if consent is None else consent
         if hf_model is None and self.spec.built and flags.get("trust_remote_code"):
             hf_model = checkpoint.build(folder or self.folder, self.spec)
-        bridge = boot(
-            folder or self.folder,
-            self.spec.adapter,
-            overrides=self.spec.overrides,
-            hf_model=hf_model,
-            dtype=dtype,
-            **flags,
-        )
+        with nan_where_unfilled():
+            bridge = boot(
+                folder or self.folder,
+                self.spec.adapter,
+                overrides=self.spec.overrides,
+                hf_model=hf_model,
+                dtype=dtype,
+                **flags,
+            )
         if self.spec.repair is not None:
             named(self.spec.repair)(bridge)
         if self.amend is not None:

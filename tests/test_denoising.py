@@ -102,6 +102,15 @@ def test_a_bridge_with_a_sampler_needs_no_other(bridge) -> None:
             trace_denoising(bridge, ids("abcd"))
 
 
+def test_options_that_are_called_like_an_argument_of_the_trace(bridge) -> None:
+    from conformance.reference.sampler import denoise
+
+    options = {"times": "grid", "steps": 5, "length": 9, "seed": 1}
+    trace = trace_denoising(bridge, ids("abcd"), names_filter=RESID, steps=0, sampling=options, sampler=denoise)
+    assert trace.canvas.equal(denoise(bridge, ids("abcd"), **options))
+    assert {step for _, step, _ in trace} == {0}
+
+
 CHOSEN = {
     "one": (1, {1}),
     "some": ([0, 2], {0, 2}),

@@ -167,7 +167,8 @@ def _edited(boot: Boot, canvas: Tensor, start: int) -> Tensor:
 def _goes_on(boot: Boot, run: runs.Run, canvas: Tensor, case: str) -> Iterator[Finding]:
     import torch
 
-    seen = run.steps[0].forwards
+    # A guided step asks first what the model says without its prompt.
+    seen = runs.of(run.steps, "denoise")[0].forwards
     ids = seen[0]["input_ids"] if seen else canvas[:, :0]
     if not ids.shape[1] or not torch.equal(ids, canvas[:, -ids.shape[1] :]):
         yield Finding("unseen", "state.canvas", got="a step that does not see the edit", want="its forward", case=case)
@@ -229,7 +230,7 @@ def _traced(boot: Boot, run: runs.Run) -> list[Any]:
     from ...pair import blamed_on_subject
 
     sampler = runs.sampler_of(boot)
-    options: dict[str, Any] = {**sampler.options, sampler.length: runs.lengths(boot)[1], "seed": 1}
+    options = {**sampler.options, sampler.length: runs.lengths(boot)[1], "seed": 1}
     with blamed_on_subject(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = trace_denoising(
@@ -237,6 +238,6 @@ def _traced(boot: Boot, run: runs.Run) -> list[Any]:
             run.prompt,
             names_filter=boot.small.pairs[sampler.layout].names.__contains__,
             sampler=sampler.sample,
-            **options,
+            sampling=options,
         )
         return [traced[key] for key in traced]

@@ -25,8 +25,8 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
     from ...sizes import Size
 
     for name in sorted(ASKED - boot.spec.truths.keys()):
-        got, want = "not among the spec's truths", "what is true of the model: analysis code reads it"
-        yield Finding("undeclared", f"cfg.{name}", got=got, want=want)
+        want = "what is true of the model: analysis code reads it"
+        yield Finding("undeclared", f"cfg.{name}", got="not among the spec's truths", want=want)
     for name, truth in boot.spec.truths.items():
         wanted: Any = truth.of(boot.sizes) if isinstance(truth, Size) else truth
         accepted = tuple(wanted) if isinstance(wanted, frozenset) else (wanted,)
