@@ -8,8 +8,9 @@ from typing import Any
 
 from ..oracles.relations import block_causal, block_diffusion_training, causal, everyone, restarting
 from ..spec import (
+    ADDED,
+    NOT_CAUSAL,
     AdapterSpec,
-    Branch,
     Chunk,
     Dial,
     Halves,
@@ -120,19 +121,10 @@ SPEC = AdapterSpec(
         "ln_final": "backbone.output_layer.norm_final",
         "unembed": "backbone.output_layer.linear",
     },
-    branches=(
-        Branch(
-            before="blocks.{layer}.hook_resid_pre",
-            raw="blocks.{layer}.attn.o.hook_out",
-            gate=Chunk("blocks.{layer}.adaln_modulation.hook_out", 2, of=6),
-            after="blocks.{layer}.hook_resid_mid",
-        ),
-        Branch(
-            before="blocks.{layer}.hook_resid_mid",
-            raw="blocks.{layer}.mlp.out.hook_out",
-            gate=Chunk("blocks.{layer}.adaln_modulation.hook_out", 5, of=6),
-            after="blocks.{layer}.hook_resid_post",
-        ),
+    # What each part adds goes through its gate, the third and the sixth part of the modulation.
+    branches=tuple(
+        replace(branch, gate=Chunk("blocks.{layer}.adaln_modulation.hook_out", part, of=6))
+        for branch, part in zip(ADDED, (2, 5), strict=True)
     ),
     variants={
         "blocks of one": Variant({"block_size": 1}),
@@ -154,33 +146,18 @@ SPEC = AdapterSpec(
     halves=Halves("train", noisy=("0", "n"), clean=("n", "2*n"), alone="sample"),
     cache=KeyValueCache("sample", open=open_cache, close=close_cache, commit={"store_kv": True}),
     dial=Dial(turn_block_size),
-    rotary=Rotary(
-        before=("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.hook_k"),
-        after=("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k"),
-    ),
+    rotary=Rotary(),
     parameterisation="subs",
     oracle="conformance.oracles.bd3lm:forward",
     truths={
-        "n_ctx": Size("n"),
-        "n_layers": Size("layers"),
-        "n_heads": Size("heads"),
-        "d_model": Size("d_model"),
-        "d_head": Size("d_model//heads"),
         "d_mlp": Size("4*d_model"),
-        "d_vocab": Size("d_vocab"),
         "eps": 1e-5,
         "act_fn": frozenset({"gelu_new", "gelu_pytorch_tanh"}),
         "normalization_type": "LN",
         "attention_dir": "bidirectional",
-        "positional_embedding_type": "rotary",
-        "rotary_base": 10_000,
-        "rotary_dim": Size("d_model//heads"),
-        "block_size": Size("block"),
-        "mask_token_id": Size("d_vocab-1"),
     },
     capabilities={
-        "loss": Impossible("a shifted causal loss is undefined for masked diffusion"),
-        "generate": Impossible("text comes from the denoising loop, not from next tokens"),
+        **NOT_CAUSAL,
         "denoise": Impossible("the bridge leaves sampling to the model's own class, which has no sampler"),
     },
     bench={"hidden_dim": 256, "n_blocks": 4, "n_heads": 4, "model_length": 128, "block_size": 4, "cond_dim": 128},
