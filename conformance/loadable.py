@@ -16,16 +16,3 @@ def refill_rope(bridge: Any) -> None:
     table, rotary.attention_scaling = rotary.rope_init_fn(rotary.config, rotary.inv_freq.device)
     rotary.inv_freq.copy_(table)
     rotary.original_inv_freq = rotary.inv_freq
-
-
-def show_lost_rope(bridge: Any) -> None:
-    """Put nan into LLaDA2's table of rotation, if loading has left it uninitialised.
-
-    It then holds whatever the memory did, in every process something else; what is made of it cannot be judged, and nan
-    says so in all of them alike. A table that is filled stays as it is.
-    """
-    rotary = bridge.original_model.model.rotary_emb
-    rotary = getattr(rotary, "original_component", rotary)
-    table, _ = rotary.rope_init_fn(rotary.config, rotary.inv_freq.device)
-    if not rotary.inv_freq.equal(table):
-        rotary.inv_freq.fill_(float("nan"))

@@ -32,7 +32,6 @@ SPEC = AdapterSpec(
     # The sampler's masks are in bfloat16, which fused attention in fp32 does not take.
     overrides={"attn_implementation": "eager"},
     shim=default_rope,
-    repair="conformance.loadable:show_lost_rope",
     sizes={"n": "max_position_embeddings", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
     | {"kv_heads": "num_key_value_heads", "d_head": "head_dim", "d_model": "hidden_size", "d_vocab": "vocab_size"}
     | {"d_mlp": "intermediate_size", "d_expert": "moe_intermediate_size"}
