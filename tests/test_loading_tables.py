@@ -183,7 +183,8 @@ def test_every_rotation_that_is_tried_is_told_from_the_model_s(boot: Any) -> Non
     at = "blocks.0.attn.o.hook_in"
     for name, pair in boot.pairs.items():
         want, allowed = pair.want(at), pair.allowed(at)
-        own = {"the base were 10,000", "all channels were rotated"} | ({"positions did not restart"} if name == "sample" else set())
+        own = {"the base were 10,000", "all channels were rotated"}
+        own |= {"positions did not restart"} if name == "sample" else set()
         for turn in (Turn("the model's"), *TURNS):
             size = distance(_heard(pair, SPEC.rotary, at, turn)[1], want)
             same = turn.like in own | {"the model's"}

@@ -168,7 +168,7 @@ def test_where_nothing_is_promised_of_likelihoods_nothing_is_asked(boot: Callabl
 def test_an_unknown_way_to_read_logits_is_told_with_those_there_are(boot: Callable) -> None:
     (finding,) = found("likelihood", boot(parameterisation="subz"))
     assert (finding.code, finding.at, finding.got) == ("undeclared", "parameterisation", "subz")
-    assert finding.want == "how logits are read: subs"
+    assert finding.want == "how logits are read: subs, softmax"
 
 
 def test_blocks_too_large_to_enumerate_are_judged_finer(boot: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

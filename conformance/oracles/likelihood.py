@@ -31,8 +31,8 @@ def subs(logits: Tensor, tokens: Tensor, mask: int) -> Tensor:
 def softmax(logits: Tensor, tokens: Tensor, mask: int) -> Tensor:
     """Log-probabilities `... pos d_vocab`: log softmax of the logits at a mask, and what is revealed stays.
 
-    That of LLaDA, whose loss is the plain cross entropy at masked tokens (2502.09992, equation 3): the mask's own id has
-    a probability, too, which training brings to nothing.
+    That of LLaDA, whose loss is the plain cross entropy at masked tokens (2502.09992, equation 3): the mask's own id
+    has a probability, too, which training brings to nothing.
     """
     certain = torch.full_like(logits, -torch.inf, dtype=torch.float64).scatter(-1, tokens[..., None], 0.0)
     return torch.where((tokens == mask)[..., None], logits.double().log_softmax(-1), certain)
