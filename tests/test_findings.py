@@ -56,6 +56,26 @@ def test_what_a_block_prints_stands_below_it(adapter: str) -> None:
     assert [(code, told, got[code]) for code, told in mine.items() if not findings.alike(told, got[code])] == []
 
 
+def test_what_is_shown_of_the_shipped_adapter_is_not_so_of_the_complete_one() -> None:
+    """Lines that say the same of an adapter without findings would show nothing: one block of each kind is tried."""
+    (shipped,) = (spec for spec in SPECS if spec.name == "bd3lm")
+    known, same = requirements(), []
+    for section in findings.sections([shipped], known):
+        # It boots around a model by architecture, which is the shipped adapter again.
+        kinds = {entry.requirement: {} for entry in section.entries if entry.requirement != "loading/opt-in"}
+        for id in kinds:
+            kinds[id] = {entries[0].finding: entries for entries in findings.groups(section.entries, id)}
+        for entries in (entries for by_code in kinds.values() for entries in by_code.values()):
+            code = reproductions.block(shipped, entries)
+            try:
+                told = reproductions.printed(code.replace('"bd3lm"', '"bd3lm-reference"'))
+            except Exception:
+                continue
+            if findings.alike(dict(BLOCKS)[code], told):
+                same.append(code)
+    assert same == []
+
+
 def test_a_block_is_short_and_uses_what_a_researcher_has() -> None:
     assert len(BLOCKS) == PAGE.count("```python")
     for code, told in BLOCKS:

@@ -65,9 +65,10 @@ print("scores and pattern are the same:", scores.equal(pattern))
 """,
     "hooks/residual-algebra: value-mismatch": """
 $setup
+place = "$place"
 _, cache = bridge.run_with_cache(tokens, **given)
 received = cache["$after"] - cache["$before"]
-print(f"off from what the stream receives by {(cache['$place'] - received).abs().max():.1e}")
+print(f"{place} misses what the stream receives by {(cache[place] - received).abs().max():.1e}")
 """,
     "hooks/residual-algebra: missing": ABSENT,
     "hooks/gated-branches: missing": ABSENT,

@@ -37,7 +37,10 @@ with tempfile.TemporaryDirectory() as folder:
     boot(folder, hf_model=bridge.original_model)  # a model is there, and nobody said trust_remote_code
 """,
     "loading/runs: not-finite": """
+import torch
+torch.use_deterministic_algorithms(True, warn_only=True)  # what nobody fills is nan, and no longer anything
 $setup
+torch.use_deterministic_algorithms(False)
 logits = bridge(tokens, **given)
 print(int(logits.isfinite().sum()), "of", logits.numel(), "logits are finite numbers")
 """,
