@@ -6,6 +6,7 @@ page itself here; all else is made anew and must be the page, letter for letter.
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections import Counter
@@ -23,6 +24,12 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / findings.PAGE).read_text(encoding="utf-8")
 BLOCKS = findings.BLOCK.findall(PAGE)
 SPECS = adapters.resolve(["all"])
+
+
+@pytest.fixture(autouse=True)
+def names_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred blocks ask for an adapter by name twice each; what is installed stays the same meanwhile."""
+    monkeypatch.setattr(adapters, "entry_points", functools.cache(adapters.entry_points))
 
 
 def test_the_page_is_what_ledgers_and_templates_make_of_its_figures() -> None:
