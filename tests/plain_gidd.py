@@ -1,8 +1,7 @@
 """GIDD's sampler once more, for one text, in plain loops over any model that is called with ids and a mask.
 
-It shares no code with the model's own: probabilities are lists of floats, every forward sees the whole canvas with the
-mask of section 4 of the paper's follow-up (clean sees clean, noise sees all) and nothing is kept between them. Only the
-order in which it draws is the same.
+It shares no code with the model's own: probabilities are lists of floats, every forward sees the whole canvas under a
+mask (clean sees clean, noise sees all), and nothing is kept between them. Only the order in which it draws is the same.
 """
 
 from __future__ import annotations

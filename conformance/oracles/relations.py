@@ -55,7 +55,7 @@ def left_padded(query: Any, key: Any, n: int, block: int) -> Any:
 
 
 def clean_prefix(query: Any, key: Any, n: int, block: int) -> Any:
-    """One canvas whose first n // 3 tokens are clean: clean ones see clean ones, noisy ones see all (2503.04482)."""
+    """One canvas whose first n // 3 tokens are clean: clean ones see clean ones, noisy ones see all."""
     return (query >= n // 3) | (key < n // 3)
 
 
