@@ -47,6 +47,13 @@ def test_what_the_readme_does_with_the_complete_adapter(capsys: pytest.CaptureFi
     assert len(steps) == 15 + 2
 
 
+def test_what_the_readme_does_with_a_sampler_that_a_model_brings_along(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in blocks("python") if "dream@repaired" in block)
+    exec(compile(block, "README.md", "exec"), {})
+    steps = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "torch.Size([1, 12, 32])" in line]
+    assert steps == [str(step) for step in range(6)]
+
+
 def test_the_paths_that_the_readme_names_exist() -> None:
     named = re.findall(r"`((?:conformance|fixtures|ci)/[\w./]*)`", README)
     assert named
