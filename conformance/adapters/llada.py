@@ -72,7 +72,7 @@ SPEC = AdapterSpec(
         layout="plain",
         arguments=later("llada:inputs_of"),
         options={"block_length": 4, "temperature": 1.0},
-        further=({"steps": 6, "remasking": "random"}, {"steps": 3, "temperature": 0.0}),
+        further=({"steps": 6, "remasking": "random"}, {"steps": 3, "temperature": 0.0, "cfg_scale": 0.5}),
         block=4,
         from_prompt=True,
     ),

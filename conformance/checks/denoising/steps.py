@@ -49,7 +49,8 @@ def misreported(run: runs.Run, case: str = "") -> Iterator[Finding]:
 @requirement("denoising/labels", level=MUST, needs=runs.NEEDS)
 def labels(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     """Steps MUST be what they are called: counted from 0 in the run and in their block, a denoising step where there
-    are masks, a commit after the last of these in a block that has none left, a prefix of prompt tokens alone.
+    are masks, or tokens that the sampler may revise, a commit after the last of these in a block without masks, a
+    prefix of tokens alone, which stand before all that is still to be denoised.
 
     Averages over denoising steps count a commit that is called one twice: it shows the last canvas again.
     """
