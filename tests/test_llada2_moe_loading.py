@@ -8,7 +8,7 @@ import pytest
 
 from conformance import checkpoint
 from conformance.adapters.llada2_moe import SPEC
-from conformance.loadable import refill_rope
+from conformance.repairs import refill_rope
 
 FIXTURE = checkpoint.fixture_folder("llada2_moe")
 

@@ -10,5 +10,5 @@ SPEC = replace(
     llada2_moe.SPEC,
     name="llada2_moe@repaired",
     module=__name__,
-    repair="conformance.loadable:refill_rope",
+    repair="conformance.repairs:refill_rope",
 )

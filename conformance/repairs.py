@@ -1,4 +1,4 @@
-"""Repairs: what a user puts right in a bridge whose remote code transformers 5 does not load as it was written."""
+"""Repairs: what a user puts right in a bridge that boots and does not come out whole."""
 
 from __future__ import annotations
 
