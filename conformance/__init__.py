@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .booting import boot, example
     from .denoising import trace_denoising
-    from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
+    from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Value, Variant
     from .layout import Attend, Layout, MaskTensor, PerRow, Span
     from .sizes import Size
     from .spec import AdapterSpec, Impossible, NotYet
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "booting": ("boot", "example"),
     "denoising": ("trace_denoising",),
-    "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Sampler", "Variant"),
+    "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Sampler", "Value", "Variant"),
     "layout": ("Attend", "Layout", "MaskTensor", "PerRow", "Span"),
     "sizes": ("Size",),
     "spec": ("AdapterSpec", "Impossible", "NotYet"),
@@ -46,6 +46,7 @@ __all__ = [
     "Size",
     "Span",
     "Trace",
+    "Value",
     "Variant",
     "boot",
     "example",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .layout import Layout
@@ -19,16 +19,33 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """A number that the config holds, divided by another field of it where `over` names one."""
+
+    field: str
+    over: str | None = None
+
+    def of(self, config: Mapping[str, Any]) -> float:
+        """The number in one config."""
+        value: float = config[self.field]
+        return value if self.over is None else value / config[self.over]
+
+
+@dataclass(frozen=True, slots=True)
 class Branch:
     """What one part of a layer adds to the residual stream: `after = before + gate * raw`, each a hook.
 
-    A gate without a position axis holds for every position; a model without gates has 1.
+    A gate without a position axis holds for every position; it may be a number, too, and a model without gates has 1.
     """
 
     before: str
     raw: str
     after: str
-    gate: str | Chunk | float = 1.0
+    gate: str | Chunk | Value | float = 1.0
+
+    def of(self, config: Mapping[str, Any]) -> Branch:
+        """The branch under one config."""
+        return replace(self, gate=self.gate.of(config)) if isinstance(self.gate, Value) else self
 
     def factor(self, shown: Any, raw: Any) -> Any:
         """What the raw branch is multiplied by, from what the gate's hook shows; None where there is no hook."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import truths
-from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Variant
+from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Value, Variant
 from .layout import Attend, Layout, MaskTensor, PerRow, Span
 from .sizes import Size
 
@@ -40,6 +40,7 @@ __all__ = [
     "Sampler",
     "Size",
     "Span",
+    "Value",
     "Variant",
 ]
 
@@ -99,8 +100,8 @@ class AdapterSpec:
     same way, on the CPU, and is handed over as `hf_model`: what a user does whose transformers cannot load it.
     `repair`, a "module:function", is called with every booted bridge: what the model's documentation tells to call.
     `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
-    each a value, a `Size`, or a frozenset of spellings that mean the same, beside those that the other facts imply (see
-    `conformance.truths`); `capabilities` are those it declines;
+    each a value, a `Size`, a `Value` of the config, or a frozenset of spellings that mean the same, beside those that
+    the other facts imply (see `conformance.truths`); `capabilities` are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
     the model is besides; `sampler` how text comes from it, which a spec without one declines as "denoise";

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import checkpoint, taps
 from .booting import boot, named
-from .facts import Variant
+from .facts import Branch, Variant
 from .layout import PerRow
 from .pair import Pair
 from .sizes import Size
@@ -46,6 +46,11 @@ class Boot:
     def sizes(self) -> dict[str, int]:
         """The spec's sizes for this checkpoint."""
         return self.spec.resolve(self.config)
+
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """What a layer adds to its stream, under this config."""
+        return tuple(branch.of(self.config) for branch in self.spec.branches)
 
     @property
     def layers(self) -> int:

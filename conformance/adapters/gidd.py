@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..oracles.relations import clean_prefix, everyone, right_padded
 from ..samplers import later
-from ..spec import AdapterSpec, Attend, Branch, Impossible, Layout, Rotary, Sampler, Size, Span, Variant
+from ..spec import NOT_CAUSAL, AdapterSpec, Attend, Branch, Layout, Rotary, Sampler, Size, Span, Value, Variant
 
 TEXT, CANVAS = (Span("n", masked=0.5),), (Span("n//3"), Span("n-n//3", masked=0.5))
 KEYS, PAIRS = {"attention_mask": Attend("2-D int")}, {"attention_mask": Attend("3-D bool")}
@@ -14,7 +14,7 @@ PADDED = Layout("padded", TEXT, right_padded, KEYS)
 # What the sampler works on: a prefix that is clean, and noise that sees all.
 NOISE = Layout("noise", CANVAS, clean_prefix, PAIRS)
 MASK = Size("3")  # a default of the sampler; no config field holds it
-SHARE = 2.0  # resid_scale / num_hidden_layers of the miniature, by which both branches are multiplied
+SHARE = Value("resid_scale", over="num_hidden_layers")
 L, M = "blocks.{layer}", "model.layers.{layer}"
 
 SPEC = AdapterSpec(
@@ -53,15 +53,10 @@ SPEC = AdapterSpec(
         after=(f"{L}.attn.hook_rot_q", f"{L}.attn.hook_rot_k"),
     ),
     oracle="conformance.oracles.gidd:forward",
-    truths={"n_ctx": Size("n"), "n_layers": Size("layers"), "n_heads": Size("heads"), "d_vocab": Size("d_vocab")}
-    | {"d_model": Size("d_model"), "d_head": Size("d_model//heads"), "d_mlp": Size("d_mlp"), "mask_token_id": MASK}
-    | {"normalization_type": "RMS", "eps": 1e-6, "rmsnorm_uses_offset": True, "attention_dir": "bidirectional"}
-    | {"act_fn": frozenset({"relu2", "relu_squared"}), "gated_mlp": False, "attn_scores_soft_cap": 30.0}
-    | {"positional_embedding_type": "rotary", "rotary_base": 10_000, "rotary_dim": Size("d_model//heads")},
-    capabilities={
-        "loss": Impossible("a shifted causal loss is undefined for a model that denoises every token in its place"),
-        "generate": Impossible("text comes from the denoising loop, not from next tokens"),
-    },
+    truths={"normalization_type": "RMS", "eps": 1e-6, "rmsnorm_uses_offset": True, "attention_dir": "bidirectional"}
+    | {"act_fn": frozenset({"relu2", "relu_squared"}), "gated_mlp": False}
+    | {"attn_scores_soft_cap": Value("attn_soft_cap")},
+    capabilities=NOT_CAUSAL,
     sampler=Sampler(
         sample=later("gidd:generate"),
         native="generate",

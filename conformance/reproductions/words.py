@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from string import Template
+from typing import Any
+from typing import Any
 
 from .. import checkpoint
+from ..facts import Value
 from ..layout import Attend, Layout
 from ..ledger import Entry
 from ..sizes import Size
@@ -130,9 +133,14 @@ class Words:
     # What the spec says of the model.
 
     @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The config of the bundled miniature."""
+        return checkpoint.read_config(checkpoint.fixture_folder(str(self.spec.fixture)), self.spec)
+
+    @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """The spec's sizes of the bundled miniature."""
-        return self.spec.resolve(checkpoint.read_config(checkpoint.fixture_folder(str(self.spec.fixture)), self.spec))
+        """The spec's sizes under it."""
+        return self.spec.resolve(self.config)
 
     @property
     def n(self) -> int:
@@ -168,9 +176,10 @@ class Words:
     @property
     def truth(self) -> str:
         """The true value of a field of `bridge.cfg`."""
-        value = self.spec.truths[self.name]
-        if isinstance(value, Size):
-            value = value.of(self.sizes)
+        value: Any = self.spec.truths[self.name]
+        # What is not stated as it is says what it is of: the sizes, or the config.
+        if hasattr(value, "of"):
+            value = value.of(self.sizes if isinstance(value, Size) else self.config)
         return " or ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
     @property

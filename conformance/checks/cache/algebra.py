@@ -90,7 +90,7 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
         return
     with blamed_on_subject():
         stack = cache.stack_head_results().unflatten(0, (pair.boot.layers, -1))
-    branch = next(iter(pair.boot.spec.branches), None)
+    branch = next(iter(pair.boot.branches), None)
     for layer, results in enumerate(stack):
         name, bias = f"blocks.{layer}.hook_attn_out", getattr(bridge.blocks[layer].attn, "b_O", None)
         total, want = results.sum(dim=0), runs.shown(pair, name)

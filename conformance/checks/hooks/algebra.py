@@ -61,7 +61,7 @@ def gated_branches(pair: Pair) -> Iterator[Finding]:
 
     if not pair.boot.spec.branches:
         yield Finding("undeclared", "branches", got="no branches in the spec", want="what a layer adds to its stream")
-    for branch in pair.boot.spec.branches:
+    for branch in pair.boot.branches:
         gate = branch.gate.hook if isinstance(branch.gate, Chunk) else branch.gate
         hooks = [name for name in (branch.before, branch.raw, branch.after, gate) if isinstance(name, str)]
         for names in zip(*(places(name, pair.boot.layers) for name in hooks), strict=True):
