@@ -1,7 +1,8 @@
 """docs/findings.md, made of ledgers, runs and reproductions: `python -m conformance.findings [--check] [NAME ...]`.
 
 Judging every adapter takes minutes. With names only these are judged, and of the others the page keeps what it says
-they showed; with `--check` none is, and the page must be what the ledgers make of its own figures.
+they showed; with `--no-runs` none is, which will do where only words or templates have changed. With `--check` nothing
+is written either, and the page must be what ledgers and templates make of its own figures.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def sections(specs: Iterable[AdapterSpec], known: Mapping[str, Requirement]) -> 
     # Shown on one that boots.
     plain = [s for s in ordered if s.plain and not any(e.requirement == "loading/boots" for e in own[s.name])]
     if plain:
-        about = "Every adapter that TransformerLens ships has these."
+        about = f"Every adapter that boots in a plain `TransformerBridge` has these; {plain[0].name} shows them here."
         yield Section(SHARED, about, plain[0], ledger.read(ledger.SHARED, known, plain[0]))
     for spec in ordered:
         if own[spec.name]:
@@ -94,13 +95,24 @@ def sections(specs: Iterable[AdapterSpec], known: Mapping[str, Requirement]) -> 
 
 def page(found: Sequence[Section], known: Mapping[str, Requirement], evidence: Evidence) -> str:
     """The text of the page."""
-    parts = [HEAD]
+    parts = [HEAD, *_contents(found)]
     for section in found:
         ids = [id for id in known if any(entry.requirement == id for entry in section.entries)]
         parts.append(f"\n## {section.title}\n\n{section.about}\n")
         for id in ids:
             parts.append("\n".join(_requirement(section, known[id], evidence)))
     return "\n".join(parts)
+
+
+def _contents(found: Iterable[Section]) -> Iterator[str]:
+    """How much each section holds."""
+    yield "| | entries of the ledger | reasons | requirements not met |\n|---|---|---|---|"
+    for section in found:
+        anchor = re.sub(r"[^\w -]", "", section.title.lower()).replace(" ", "-")
+        reasons = {(entry.requirement, entry.finding, entry.because) for entry in section.entries}
+        unmet = {entry.requirement for entry in section.entries}
+        yield f"| [{section.title}](#{anchor}) | {len(section.entries)} | {len(reasons)} | {len(unmet)} |"
+    yield ""
 
 
 def _requirement(section: Section, required: Requirement, evidence: Evidence) -> Iterator[str]:
@@ -236,22 +248,23 @@ def drift(text: str, specs: Iterable[AdapterSpec]) -> Iterator[str]:
         yield f"{PAGE}: not what the ledgers say; run `{COMMAND}`"
 
 
-def renewed(old: str, specs: Sequence[AdapterSpec], name: str) -> str:
-    """The page with one adapter judged anew, and everything run that shows what it gets wrong."""
+def renewed(old: str, specs: Sequence[AdapterSpec], name: str, *, judge: bool = True) -> str:
+    """The page with one adapter judged anew, if at all, and everything run that shows what it gets wrong."""
     known = requirements()
     found = list(sections(specs, known))
     evidence = read(old, found, known)
     mine = [section for section in found if section.spec.name == name]
-    if mine:
+    if mine and judge:
         report = judged(mine[0].spec)
         for section in mine:
             evidence.rows.update(observe(section, report))
-            for id in known:
-                for code in (block(section.spec, entries) for entries in groups(section.entries, id)):
-                    output = printed(code)
-                    # What differs by rounding alone stays as it was, so that a diff shows what changed.
-                    if not alike(evidence.prints.get(code, ""), output):
-                        evidence.prints[code] = output
+    for section in mine:
+        for id in known:
+            for code in (block(section.spec, entries) for entries in groups(section.entries, id)):
+                output = printed(code)
+                # What differs by rounding alone stays as it was, so that a diff shows what changed.
+                if not alike(evidence.prints.get(code, ""), output):
+                    evidence.prints[code] = output
     return page(found, known, evidence)
 
 
@@ -259,6 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the page into the current folder's docs, or with `--check` say how it differs (exit status 1)."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="judge and write nothing, fail when the page differs")
+    parser.add_argument("--no-runs", action="store_true", help="judge nothing: what runs showed stays as it is")
     parser.add_argument("names", nargs="*", metavar="NAME", help="judge only these adapters anew")
     given = parser.parse_args(arguments)
     specs = adapters.resolve(["all"])
@@ -271,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
     for spec in adapters.resolve(given.names) if given.names else specs:
         print(f"{COMMAND}: {spec.name}", file=sys.stderr)
         try:
-            old = renewed(old, specs, spec.name)
+            old = renewed(old, specs, spec.name, judge=not given.no_runs)
         except (NotTrue, NoReproduction) as error:
             print(f"{COMMAND}: {error}", file=sys.stderr)
             status = 1

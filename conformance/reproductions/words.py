@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from string import Template
 from typing import Any
-from typing import Any
 
 from .. import checkpoint
 from ..facts import Value
@@ -177,9 +176,8 @@ class Words:
     def truth(self) -> str:
         """The true value of a field of `bridge.cfg`."""
         value: Any = self.spec.truths[self.name]
-        # What is not stated as it is says what it is of: the sizes, or the config.
-        if hasattr(value, "of"):
-            value = value.of(self.sizes if isinstance(value, Size) else self.config)
+        if isinstance(value, Size | Value):
+            value = value.of(self.sizes) if isinstance(value, Size) else value.of(self.config)
         return " or ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
     @property
