@@ -145,8 +145,8 @@ def _one_per_kind(pair: Pair) -> list[str]:
 
     by_kind: dict[str, list[str]] = {}
     for name in _canonical(pair)[0]:
-        # A norm divides by its scale: zero or another row's there is no replacement that anyone makes.
-        replaceable = not name.endswith(".hook_scale") and not edits.shared(pair, name)
+        # A norm divides by its scale, and a mean of an additive mask is none: nobody makes such replacements.
+        replaceable = not name.endswith((".hook_scale", ".hook_mask")) and not edits.shared(pair, name)
         if replaceable and not pair.differs(name):
             owner = components.at(pair.boot.bridge, name.rpartition(".")[0] or name)
             by_kind.setdefault(type(owner).__name__, []).append(name)
