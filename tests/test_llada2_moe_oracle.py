@@ -189,45 +189,6 @@ def test_masks_and_positions_in_other_words_are_those_of_the_miniature() -> None
     assert (forward(boot.params, boot.config, {"input_ids": ids}, lambda _, x: x) - want).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("layout", [layout.name for layout in SPEC.layouts])
-def test_an_oracle_uses_what_a_tap_returns(layout: str) -> None:
-    import torch
-
-    from conformance.oracles.llada2_moe import forward
-
-    boot = boot_of({})
-    inputs = boot.pairs[layout].inputs
-    names: list[str] = []
-
-    def record(name: str, tensor: Any) -> Any:
-        names.append(name)
-        return tensor
-
-    plain = forward(boot.params, boot.config, inputs, record)
-    assert len(set(names)) == len(names)
-    for name in names:
-        # Token ids, and a tensor that only says in which precision the tables are to be.
-        if name in ("embed.hook_in", "rotary_emb.hook_in"):
-            continue
-
-        def edit(tap: str, tensor: Any, wanted: str = name) -> Any:
-            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0))
-            return tensor + noise if tap == wanted else tensor
-
-        assert (forward(boot.params, boot.config, inputs, edit) - plain).abs().max() > 1e-3, name
-
-
-def test_every_hook_that_fires_has_an_equation() -> None:
-    from conformance.adapters.llada2_moe_repaired import SPEC as REPAIRED
-    from conformance.subject import Boot
-
-    boot = Boot(REPAIRED, checkpoint.materialise(FIXTURE, REPAIRED), trusted=True)
-    pair = boot.pairs["full"]
-    assert pair.exact.taps.keys() >= set(pair.observed.taps)
-    shown = {name for name, point in boot.bridge.hook_dict.items() if point.name in pair.observed.taps}
-    assert {name for name in shown if name not in pair.exact.taps} == set()
-
-
 def test_without_a_mask_the_bridge_shows_everyone_to_everyone_and_the_model_nothing() -> None:
     import torch
 
