@@ -6,22 +6,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .booting import boot, example
+    from .booting import boot
     from .denoising import trace_denoising
     from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Value, Variant
     from .layout import Attend, Layout, MaskTensor, PerRow, Span
     from .sizes import Size
     from .spec import AdapterSpec, Impossible, NotYet
+    from .subject import example
     from .trace import Trace
     from .verification import Report, verify
 
 _HOMES = {
-    "booting": ("boot", "example"),
+    "booting": ("boot",),
     "denoising": ("trace_denoising",),
     "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Sampler", "Value", "Variant"),
     "layout": ("Attend", "Layout", "MaskTensor", "PerRow", "Span"),
     "sizes": ("Size",),
     "spec": ("AdapterSpec", "Impossible", "NotYet"),
+    "subject": ("example",),
     "trace": ("Trace",),
     "verification": ("Report", "verify"),
 }

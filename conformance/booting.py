@@ -40,9 +40,9 @@ def boot(
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
 
-    known = _known(adapter)
+    known = known_spec(adapter)
     if folder is None:
-        folder, trust_remote_code = _miniature(known, adapter), True
+        folder, trust_remote_code = miniature(known, adapter), True
     chosen: str | type | None = adapter
     if known is not None:
         chosen, overrides = known.adapter, {**known.overrides, **(overrides or {})}
@@ -82,7 +82,7 @@ def named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _known(adapter: str | type | None) -> AdapterSpec | None:
+def known_spec(adapter: str | type | None) -> AdapterSpec | None:
     """The spec of an adapter that is given by a known name."""
     if not isinstance(adapter, str) or ":" in adapter:
         return None
@@ -92,30 +92,13 @@ def _known(adapter: str | type | None) -> AdapterSpec | None:
     return spec
 
 
-def _miniature(spec: AdapterSpec | None, adapter: str | type | None) -> Path:
+def miniature(spec: AdapterSpec | None, adapter: str | type | None) -> Path:
     """The bundled model of a known adapter, with its weights drawn."""
     from . import checkpoint
 
     if spec is None or spec.fixture is None:
         raise ValueError(f"folder: got None, want a checkpoint; adapter {adapter!r} has no bundled miniature")
     return checkpoint.materialise(checkpoint.fixture_folder(spec.fixture), spec)
-
-
-def example(adapter: str, layout: str) -> dict[str, Any]:
-    """The inputs on which a known adapter is judged in a layout, on its bundled miniature: arguments by name.
-
-    Raises:
-        ValueError: the adapter is not known, or has no such layout.
-    """
-    from .spec import nearest
-    from .subject import Boot
-
-    spec = _known(adapter)
-    assert spec is not None, "a name without a colon"
-    pairs = Boot(spec, _miniature(spec, adapter), trusted=True).pairs
-    if layout not in pairs:
-        raise ValueError(f"layout: {adapter} has no {layout!r}{nearest(layout, pairs)}")
-    return pairs[layout].inputs
 
 
 def _boot_with(

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, taps
-from .booting import boot, named
+from .booting import boot, known_spec, miniature, named
 from .facts import Branch, Variant
 from .layout import PerRow
 from .pair import Pair
 from .sizes import Size
-from .spec import AdapterSpec
+from .spec import AdapterSpec, nearest
 from .unfilled import nan_where_unfilled
 
 
@@ -199,3 +199,18 @@ class Boot:
         """Advertised hook names at which attaching is refused, and with which error."""
         refusals = {name: taps.attach_refusal(self.bridge, name) for name in taps.canonical_names(self.bridge)}
         return {name: error for name, error in refusals.items() if error is not None}
+
+
+def example(adapter: str, layout: str) -> dict[str, Any]:
+    """The inputs on which a known adapter is judged in a layout, on its bundled miniature: arguments by name.
+
+    Raises:
+        ValueError: the adapter is not known, or has no such layout.
+    """
+    spec = known_spec(adapter)
+    if spec is None:
+        raise ValueError(f"adapter: got {adapter!r}, want the name of a known one")
+    pairs = Boot(spec, miniature(spec, adapter), trusted=True).pairs
+    if layout not in pairs:
+        raise ValueError(f"layout: {adapter} has no {layout!r}{nearest(layout, pairs)}")
+    return pairs[layout].inputs
