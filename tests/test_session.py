@@ -191,6 +191,7 @@ def test_what_a_declared_boot_failure_blocks_is_neither_red_nor_met(run: Callabl
     (judged,) = found.report["verdicts"]["adapters"]
     assert judged["summary"]["verdicts"] == {"BLOCKED": len(judged["results"]) - 1, "DEVIATION": 1}
     assert judged["summary"]["levels"]["MUST"]["met"] == 1
+    assert "DECLARED loading/boots: boot: raised: got OSError: no such thing" in found.text
     assert "DOES NOT CONFORM" in found.text
 
 

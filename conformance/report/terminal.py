@@ -38,6 +38,7 @@ def show(out: pytest.TerminalReporter, document: Document, written: Sequence[obj
 def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     """Everything but the closing line."""
     yield from _unmet(adapter["results"])
+    yield from _blocking(adapter["results"])
     sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
     yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
     yield from _hooks(adapter["coverage"])
@@ -70,6 +71,16 @@ def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if len(unmet) > MOST:
         yield f"and {len(unmet) - MOST} more that are not met"
     yield ""
+
+
+def _blocking(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The declared findings on which everything that is blocked would have to rest."""
+    causes = {result["cause"].partition(" ")[0] for result in results if result["verdict"] == "BLOCKED"}
+    for result in results:
+        if result["requirement"] in causes and result.get("declared"):
+            yield from _folded(f"DECLARED {_name(result)}: {_line(result['declared'][0])}", indent=4)
+            causes.remove(result["requirement"])
+            yield ""
 
 
 def _hooks(coverage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
