@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -87,6 +89,44 @@ def expected_shapes() -> dict[str, tuple[int, ...]]:
 
 def test_tensors_have_the_released_names_and_shapes() -> None:
     assert checkpoint.shapes(checkpoint.materialise(FIXTURE, SPEC)) == expected_shapes()
+
+
+def test_modules_and_arguments_have_the_released_names(stand_in: Callable) -> None:
+    model = stand_in()
+    modeling, layer = sys.modules[type(model).__module__], model.model.layers[0]
+    parts = (model, model.model, layer, layer.self_attn, layer.mlp, layer.attn_layernorm, layer.self_attn.q_proj)
+    names = ("GiddForDiffusionLM", "GiddModel", "GiddLayer", "GiddAttention", "GiddMLP", "GiddRMSNorm", "ScaledLinear")
+    assert tuple(type(part).__name__ for part in parts) == names
+    assert [base.__name__ for base in type(model).__mro__[1:3]] == ["GiddPreTrainedModel", "PreTrainedModel"]
+    assert "GenerationMixin" in {base.__name__ for base in type(model).__mro__}
+    wanted = {
+        model.forward: "input_ids inputs_embeds attention_mask position_ids past_key_values use_cache "
+        "output_attentions output_hidden_states",
+        model.generate: "inputs max_length min_length temperature block_length steps top_p top_k bos_token_id "
+        "eos_token_id pad_token_id mask_token_id sampling_method noise_schedule tokens_per_step",
+        model._init_weights: "module",
+        modeling.GiddLayer: "config layer_idx dtype resid_scale",
+        modeling.ScaledLinear: "in_features out_features scale use_bias dtype",
+        modeling.compute_basic_frequencies: "base rotary_dim max_position_embeddings",
+    }
+    for function, arguments in wanted.items():
+        assert list(inspect.signature(function).parameters) == arguments.split(), function
+    # Sampler ids are defaults of the function, whatever the config says.
+    ids = [inspect.signature(model.generate).parameters[f"{name}_token_id"].default for name in ("bos", "eos", "pad")]
+    assert [*ids, inspect.signature(model.generate).parameters["mask_token_id"].default] == [0, 1, 2, MASK]
+
+
+def test_a_model_constructed_in_another_precision_has_its_head_in_it() -> None:
+    import torch
+
+    config = checkpoint.read_config(FIXTURE, SPEC)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        model = checkpoint.construct(FIXTURE, SPEC, config)
+    finally:
+        torch.set_default_dtype(before)
+    assert run(model, stream()).dtype is torch.bfloat16
 
 
 def test_parts_are_left_out_as_the_config_says() -> None:

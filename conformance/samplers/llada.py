@@ -82,7 +82,8 @@ def denoise(
         prompt: ids `batch length` without masks; it is kept as it is. None begins as many texts as there are seeds.
         length: tokens in the end with the prompt's; the model's context if not given.
         steps: denoising steps in all, the same number for each block; one for each token of a block if not given.
-            A block of M masks reveals M / steps of them in each of its steps, the first ones one more.
+            A block of M masks reveals M / steps of them in each of its steps, the first ones one more. Steps that
+            would reveal nothing are left out, forward and all, which the authors' script runs.
         block_length: tokens per block, from the end of the prompt on; the answer is one block if not given. Where it
             does not divide the answer, the last block is shorter.
         temperature: 0 takes the likeliest tokens; T draws from the model's probabilities to the power 1/T.
