@@ -63,7 +63,12 @@ SPEC = AdapterSpec(
         layout="plain",
         arguments=later("gidd:whole"),
         options={"block_length": 4},
-        further=({"sampling_method": "adaptive", "tokens_per_step": 2}, {"noise_schedule": "cosine", "steps": 6}),
+        further=(
+            {"sampling_method": "adaptive", "tokens_per_step": 2},
+            {"noise_schedule": "cosine", "steps": 6},
+            # Each where nothing else decides: whatever drops it draws other tokens.
+            *({option: value} for option, value in {"temperature": 3.0, "top_k": 2, "top_p": 0.4}.items()),
+        ),
         ending=lambda token: {"eos_token_id": token},
         absorbing=False,
         resumable=False,
