@@ -123,6 +123,11 @@ def test_modules_arguments_and_flags_are_the_released_ones(stand_in: Callable) -
     hooks = ["generation_tokens_hook_func", "generation_logits_hook_func"]
     assert told(model._sample) == ["input_ids", "attention_mask", "generation_config", *hooks]
     assert told(model.diffusion_generate) == ["inputs", "generation_config", "kwargs"]
+    assert told(model.reset_rope_parameters) == told(model.model.rotary_emb.reset_parameters) == []
+    assert told(model._init_weights) == ["module"]
+    generation = sys.modules[modeling.DreamGenerationMixin.__module__]
+    assert told(generation.DreamModelOutput) == ["sequences", "history"]
+    assert "from_pretrained" in vars(modeling.DreamPreTrainedModel)
     assert type(model)._tied_weights_keys == ["lm_head.weight"]
     assert type(model)._supports_cache_class
 

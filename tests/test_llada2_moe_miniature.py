@@ -129,6 +129,7 @@ def test_modules_and_arguments_have_the_released_names(stand_in: Callable) -> No
         "use_cache position_embeddings kwargs",
         sparse.mlp.forward: "hidden_states",
         sparse.mlp.moe_infer: "x topk_ids topk_weight",
+        type(inner.rotary_emb): "config device",
         model._init_weights: "module",
         model.generate: "inputs temperature block_length steps gen_length top_p top_k eos_early_stop minimal_topk "
         "threshold eos_id mask_id",
