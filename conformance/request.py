@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,18 +126,28 @@ def _find_functions(spec: AdapterSpec) -> None:
     """Refuse a "module:name" that is nowhere. The modules are heavy, so they are read and not imported."""
     for field in ("oracle", "repair", "adapter"):
         path = getattr(spec, field)
-        if not isinstance(path, str):
+        module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
+        if not isinstance(path, str) or hasattr(sys.modules.get(module), name or ":"):
             continue
-        module, _, name = path.partition(":")
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            found = None
-        if found is None or found.origin is None:
+        file = _file_of(module)
+        if file is None:
             raise RequestError(f"spec {spec.name!r}: {field} is {path!r}, and there is no module {module!r}")
-        text = Path(found.origin).read_text(encoding="utf-8")
-        if not name or not re.search(rf"\b{re.escape(name)}\b", text):
+        if not name or not re.search(rf"\b{re.escape(name)}\b", file.read_text(encoding="utf-8")):
             raise RequestError(f"spec {spec.name!r}: {field} is {path!r}, and {module} has no {name!r}; write its name")
+
+
+def _file_of(module: str) -> Path | None:
+    """Where a module is written; packages above it are not imported either."""
+    top, *below = module.split(".")
+    try:
+        found = importlib.util.find_spec(top) if top else None
+    except ValueError:
+        return None
+    homes = [*((found.submodule_search_locations if found else None) or ())]
+    files = [Path(home, *below, "__init__.py") for home in homes]
+    files += [Path(home, *below).with_suffix(".py") for home in homes if below]
+    files += [Path(found.origin)] if found is not None and found.origin and not below else []
+    return next((file for file in files if file.is_file()), None)
 
 
 def _source(spec: AdapterSpec, asked: str | None, trust: bool, alone: bool) -> Source:

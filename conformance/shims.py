@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def default_rope(modeling: Any) -> None:
@@ -23,6 +23,8 @@ def inverse_frequencies(config: Any = None, device: Any = None, seq_len: int | N
 
     theta^(-2i/d) (arXiv 2104.09864); d is a head's width times `partial_rotary_factor`, where the config has one.
     """
+    import torch
+
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rotated = int(width * (getattr(config, "partial_rotary_factor", None) or 1.0))
     exponents = torch.arange(0, rotated, 2, device=device).float() / rotated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -87,8 +88,13 @@ def test_a_sampler_that_tells_nothing_passes_nothing_but_its_text(boot: Any, nam
     sample = boot.spec.sampler.sample
     let(boot, sample=lambda bridge, prompt, observer=None, **options: sample(bridge, prompt, **options))
     assert findings(boot, "sampler") == []
-    with pytest.raises(SubjectRaised, match=r"told of no step, and ran \d+ forwards"):
-        findings(boot, name)
+    # Of several prompts each is judged, whatever the others do; elsewhere nothing is left to judge.
+    try:
+        said = [finding.got for finding in findings(boot, name)]
+    except SubjectRaised as error:
+        said = [str(error)]
+    assert said
+    assert all(re.search(r"told of no step, and ran \d+ forwards", text) for text in said)
 
 
 def test_a_sampler_that_may_revise_is_held_to_the_rest(boot: Any) -> None:
