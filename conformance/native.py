@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .denoising import Kind, Observer, Outcome, Step, aligned
+from .taps import logits_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,8 +138,7 @@ class _Watch:
 
     def _left(self, model: Any, args: tuple[Any, ...], output: Any) -> None:
         # Samplers work on what they get, in place.
-        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-        self.logits = (output[0] if logits is None else logits).clone()
+        self.logits = logits_of(output).clone()
 
     def _close(self, canvas: Tensor) -> None:
         """The step under way is over, and has left this canvas."""

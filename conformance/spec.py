@@ -98,10 +98,11 @@ class AdapterSpec:
     `shim` is called with a copy of the modeling module before a model is constructed from it, as the reference is: what
     code for an older transformers needs to run at all. A `built` adapter is booted around a model that was made in the
     same way, on the CPU, and is handed over as `hf_model`: what a user does whose transformers cannot load it.
-    `repair`, a "module:function", is called with every booted bridge: what the model's documentation tells to call.
-    `points` pairs bridge components with modules of the remote model; `truths` are fields of `bridge.cfg`,
-    each a value, a `Size`, a `Value` of the config, or a frozenset of spellings that mean the same, beside those that
-    the other facts imply (see `conformance.truths`); `capabilities` are those it declines;
+    `repair`, a "module:function", is called with every booted bridge: what a user does to put it right.
+    `points` pairs bridge components with modules of the remote model, whose path ends in "?" where only some layers
+    have it; `truths` are fields of `bridge.cfg`, each a value, a `Size`, a `Value` of the config, or a frozenset of
+    spellings that mean the same, beside those that the other facts imply (see `conformance.truths`); `capabilities`
+    are those it declines;
     `streams` are the residual stream before and after a layer, as hook names; `branches` what is added to it in
     between; `variants` the same code under other config fields; `limits`, `halves`, `cache`, `dial` and `rotary` what
     the model is besides; `sampler` how text comes from it, which a spec without one declines as "denoise";
