@@ -166,6 +166,13 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint by name, straight from the files."""
+    from safetensors.torch import load_file
+
+    return {name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()}
+
+
 def check_weights(folder: Path, spec: AdapterSpec, config: Mapping[str, Any]) -> None:
     """Compare the file's names and shapes with the remote class; executes the folder's code.
 
@@ -220,10 +227,8 @@ def construct(folder: Path, spec: AdapterSpec, config: Mapping[str, Any], role: 
 
 def build(folder: Path, spec: AdapterSpec) -> torch.nn.Module:
     """The model that a `built` adapter is handed: not of the reference's classes, and filled from the files."""
-    from safetensors.torch import load_file
-
     model = construct(folder, spec, read_config(folder, spec), role="subject")
-    model.load_state_dict({name: t for path in weight_files(folder) for name, t in load_file(path).items()})
+    model.load_state_dict(tensors(folder))
     return model
 
 

@@ -60,9 +60,7 @@ class Boot:
     @cached_property
     def params(self) -> dict[str, Tensor]:
         """Every tensor of the checkpoint, straight from the files."""
-        from safetensors.torch import load_file
-
-        return {name: t for path in checkpoint.weight_files(self.folder) for name, t in load_file(path).items()}
+        return checkpoint.tensors(self.folder)
 
     def params_in(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The same with floats in another dtype; not kept, as in fp64 it is twice as large as the model."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
-from .facts import Rotary
+from .facts import Rotary, Value
 from .sizes import Size
 
 FIELDS = {
@@ -35,3 +36,10 @@ def implied(sizes: Mapping[str, str], mask_token: Size | None, rotary: Rotary | 
         if head is not None:
             found["rotary_dim"] = Size(f"({head})*{share.numerator}//{share.denominator}" if share != 1 else head)
     return found
+
+
+def told(truth: object, sizes: Mapping[str, int], config: Mapping[str, Any]) -> Any:
+    """What a truth is for one checkpoint, by its sizes and its config."""
+    if isinstance(truth, Size):
+        return truth.of(sizes)
+    return truth.of(config) if isinstance(truth, Value) else truth

@@ -9,11 +9,11 @@ from string import Template
 from typing import Any
 
 from .. import checkpoint
-from ..facts import Value
 from ..layout import Attend, Layout
 from ..ledger import Entry
 from ..sizes import Size
 from ..spec import AdapterSpec, places
+from ..truths import told
 from .loading import OF_ANOTHER_LENGTH, WRONG
 from .mask import MASKS
 
@@ -175,9 +175,7 @@ class Words:
     @property
     def truth(self) -> str:
         """The true value of a field of `bridge.cfg`."""
-        value: Any = self.spec.truths[self.name]
-        if isinstance(value, Size | Value):
-            value = value.of(self.sizes) if isinstance(value, Size) else value.of(self.config)
+        value = told(self.spec.truths[self.name], self.sizes, self.config)
         return " or ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
@@ -22,24 +22,16 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
 
     Analysis code reads context length, direction and activation from cfg; a wrong one is believed.
     """
+    from ...truths import told
+
     for name in sorted(ASKED - boot.spec.truths.keys()):
         want = "what is true of the model: analysis code reads it"
         yield Finding("undeclared", f"cfg.{name}", got="not among the spec's truths", want=want)
     for name, truth in boot.spec.truths.items():
-        wanted = _of(boot, truth)
+        wanted = told(truth, boot.sizes, boot.config)
         accepted = tuple(wanted) if isinstance(wanted, frozenset) else (wanted,)
         got = getattr(boot.bridge.cfg, name, None)
         if got not in accepted:
             text = " or ".join(sorted(map(str, accepted)))
             missing = not hasattr(boot.bridge.cfg, name)
             yield Finding("missing" if missing else "untrue", f"cfg.{name}", got=str(got), want=text)
-
-
-def _of(boot: Boot, truth: Any) -> Any:
-    """What a truth is under one config."""
-    from ...facts import Value
-    from ...sizes import Size
-
-    if isinstance(truth, Size):
-        return truth.of(boot.sizes)
-    return truth.of(boot.config) if isinstance(truth, Value) else truth
