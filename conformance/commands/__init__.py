@@ -1,0 +1,39 @@
+"""The command line beside pytest: `conformance COMMAND`, one module per command, named like it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS: tuple[str, ...] = ()
+"""Each is a module here with `arguments(parser)` and `run(given) -> int`; its first line is the help of the command."""
+
+CANNOT = 4
+"""Exit status of a request that cannot be carried out, as pytest's for a wrong usage."""
+
+
+class CommandError(ValueError):
+    """A command that cannot be carried out; the message is one line and ends with what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status: 0 when all is well, 1 when something was found, 4 when it cannot run."""
+    parser = argparse.ArgumentParser(
+        prog="conformance", description="Around `pytest --adapter NAME`: what to run, and what came of it."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f".{name}", __name__)
+        first = (module.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=first, description=module.__doc__)
+        module.arguments(command)
+        command.set_defaults(run=module.run)
+    given = parser.parse_args(arguments)
+    try:
+        status: int = given.run(given)
+    except CommandError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return CANNOT
+    return status
