@@ -1,0 +1,286 @@
+"""What changed between two reports of one adapter: pure data, compared as renderers and the gate read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..finding import MET, Verdict
+from .document import Document
+
+PROVEN = frozenset({Verdict.PASS, Verdict.DEVIATION})
+"""Verdicts of a requirement that something answers to; REFUSED is met by not having it."""
+
+FATES = ("wrong", "dead", "refused", "unknown")
+"""What may become of a hook name other than being proven."""
+
+Place = tuple[str, str | None]
+"""A requirement, and the layout in which it is judged, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One of the two runs, as a whole; `conforms` is None without a verdict."""
+
+    state: str
+    contract: str
+    versions: Mapping[str, str]
+    conforms: bool | None
+    counts: str
+    divergence: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every expected case was judged."""
+        return self.state == "COMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A verdict that is another; None where it was not judged on that side."""
+
+    requirement: str
+    layout: str | None
+    level: str
+    base: str | None
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One finding with the place it was told at; `because` is the ledger's reason where it is declared."""
+
+    requirement: str
+    layout: str | None
+    level: str
+    code: str
+    at: str
+    case: str
+    got: str
+    want: str
+    detail: str = ""
+    because: str = ""
+
+    @property
+    def key(self) -> tuple[str, str | None, str, str, str]:
+        """What makes it the same finding in both runs; what was got may differ."""
+        return self.requirement, self.layout, self.code, self.at, self.case
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A requirement that was met at base, and at head is `missing`, `left out`, REFUSED or has an unmet verdict."""
+
+    requirement: str
+    layout: str | None
+    level: str
+    base: str
+    head: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Hook names of one layout whose fate is another: `before` and `after` are fates, None where there is no name."""
+
+    layout: str
+    before: str | None
+    after: str | None
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """An exact count that is another, such as `operators.subject` of one forward."""
+
+    requirement: str
+    layout: str | None
+    name: str
+    base: int | None
+    head: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Everything that differs between base and head, each part in the order of head's report.
+
+    `new` are undeclared findings that base did not have, `altered` those of the same kind and place that got
+    another value or text, `gone` those that head has no more, declared or not; `declared` are deviations that only
+    head's ledger declares, `withdrawn` those that only base's did.
+    """
+
+    adapter: str
+    base: Run | None
+    head: Run | None
+    verdicts: tuple[Moved, ...] = ()
+    new: tuple[Told, ...] = ()
+    altered: tuple[Told, ...] = ()
+    gone: tuple[Told, ...] = ()
+    declared: tuple[Told, ...] = ()
+    withdrawn: tuple[Told, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
+    counts: tuple[Count, ...] = ()
+    versions: tuple[tuple[str, str | None, str | None], ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        parts = (self.verdicts, self.new, self.altered, self.gone, self.declared, self.withdrawn, self.lost)
+        return any(parts) or any((self.coverage, self.counts, self.versions)) or self.base != self.head
+
+
+def compare(base: Document | None, head: Document | None, adapter: str = "") -> Changes:
+    """What changed from one report to the other, each of the one adapter that it holds; None where there is no report.
+
+    An adapter that is new has nothing to lose, and all its findings are new.
+    """
+    before, after = _only(base), _only(head)
+    name = adapter or str((after or before)["adapter"])
+    runs = _run(base, before), _run(head, after)
+    if head is None:
+        return Changes(name, *runs)
+    old, new = _results(before), _results(after)
+    found, was = _told(new, "findings"), _told(old, "findings")
+    declared, stood = _told(new, "declared"), _told(old, "declared")
+    return Changes(
+        name,
+        *runs,
+        verdicts=tuple(_moved(old, new)) if base else (),
+        new=tuple(told for key, told in found.items() if key not in was),
+        altered=tuple(told for key, told in found.items() if key in was and told != was[key]),
+        gone=tuple(told for key, told in {**was, **stood}.items() if key not in found and key not in declared),
+        declared=tuple(told for key, told in declared.items() if key not in stood),
+        withdrawn=tuple(told for key, told in stood.items() if key not in declared),
+        lost=tuple(_lost(old, new, after["left_out"])),
+        coverage=tuple(_coverage(old, new, before["coverage"], after["coverage"])) if base else (),
+        counts=tuple(_counts(old, new)) if base else (),
+        versions=tuple(_versions(base, head)) if base else (),
+    )
+
+
+def _only(document: Document | None) -> dict[str, Any]:
+    if document is None:
+        return {}
+    (adapter,) = document["verdicts"]["adapters"]
+    return dict(adapter)
+
+
+def _run(document: Document | None, adapter: Mapping[str, Any]) -> Run | None:
+    if document is None:
+        return None
+    verdicts = document["verdicts"]
+    told = (result.get("facts", {}).get("divergence") for result in adapter["results"])
+    return Run(
+        state=verdicts["state"],
+        contract=verdicts["contract"],
+        versions=verdicts["versions"],
+        conforms=adapter["summary"]["conforms"],
+        counts=adapter["badge"]["message"],
+        divergence=next((str(place) for place in told if place), ""),
+    )
+
+
+def _results(adapter: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
+    return {(result["requirement"], result.get("layout")): result for result in adapter.get("results", ())}
+
+
+def _told(results: Mapping[Place, Mapping[str, Any]], part: str) -> dict[tuple[str, str | None, str, str, str], Told]:
+    """Findings or declarations by key; one of the same key is told once."""
+    each = (
+        Told(
+            requirement=requirement,
+            layout=layout,
+            level=result["level"],
+            code=finding["code"],
+            at=finding["at"],
+            case=finding.get("case", ""),
+            got=finding["got"],
+            want=finding["want"],
+            detail=finding.get("detail", ""),
+            because=finding.get("because", ""),
+        )
+        for (requirement, layout), result in results.items()
+        for finding in result.get(part, ())
+    )
+    return {told.key: told for told in each}
+
+
+def _moved(old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]]) -> Iterator[Moved]:
+    for place in dict.fromkeys((*new, *old)):
+        before, after = old.get(place, {}), new.get(place, {})
+        if before.get("verdict") != after.get("verdict"):
+            level = (after or before)["level"]
+            yield Moved(*place, level=level, base=before.get("verdict"), head=after.get("verdict"))
+
+
+def _lost(
+    old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]], left_out: Mapping[str, str]
+) -> Iterator[Lost]:
+    """What was met and is not, or is met only by declining what was there."""
+    for place, result in old.items():
+        base, after = result["verdict"], new.get(place)
+        if base not in MET:
+            continue
+        if after is None:
+            head = "left out" if place[0] in left_out else "missing"
+            yield Lost(*place, level=result["level"], base=base, head=head)
+        elif after["verdict"] not in MET or (after["verdict"] == Verdict.REFUSED and base in PROVEN):
+            yield Lost(*place, result["level"], base, after["verdict"], cause=after.get("cause", ""))
+
+
+def _fates(
+    results: Mapping[Place, Mapping[str, Any]], coverage: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+    """What became of every hook name, by layout; all that nothing else is said of are proven."""
+    fates: dict[str, dict[str, str]] = {}
+    for layout, found in coverage.items():
+        hooks = results[("hooks/fires", layout)].get("facts", {}).get("hooks", {})
+        names = dict.fromkeys((*hooks.get("canonical", ()), *hooks.get("aliases", ())), "proven")
+        fates[layout] = {**names, **{name: fate for fate in FATES for name in found[fate]}}
+    return fates
+
+
+def _coverage(
+    old: Mapping[Place, Mapping[str, Any]],
+    new: Mapping[Place, Mapping[str, Any]],
+    before: Mapping[str, Mapping[str, Any]],
+    after: Mapping[str, Mapping[str, Any]],
+) -> Iterator[Coverage]:
+    was, now = _fates(old, before), _fates(new, after)
+    for layout in (name for name in now if name in was):
+        moved: dict[tuple[str | None, str | None], list[str]] = {}
+        for name in dict.fromkeys((*was[layout], *now[layout])):
+            fates = was[layout].get(name), now[layout].get(name)
+            if fates[0] != fates[1]:
+                moved.setdefault(fates, []).append(name)
+        for (base, head), names in moved.items():
+            yield Coverage(layout, base, head, tuple(names))
+
+
+def _counts(old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]]) -> Iterator[Count]:
+    """Counts of work, which throughput keeps among its facts."""
+    for place, result in new.items():
+        if not place[0].startswith("throughput/") or place not in old:
+            continue
+        before, after = (dict(_numbers(part.get("facts", {}))) for part in (old[place], result))
+        for name in dict.fromkeys((*after, *before)):
+            if before.get(name) != after.get(name):
+                yield Count(*place, name, before.get(name), after.get(name))
+
+
+def _numbers(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int):
+            yield f"{prefix}{name}", value
+
+
+def _versions(base: Document, head: Document) -> Iterator[tuple[str, str | None, str | None]]:
+    before, after = (
+        {**document["verdicts"]["versions"], "contract": document["verdicts"]["contract"]} for document in (base, head)
+    )
+    for name in dict.fromkeys((*after, *before)):
+        if before.get(name) != after.get(name):
+            yield name, before.get(name), after.get(name)
