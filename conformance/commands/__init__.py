@@ -18,8 +18,8 @@ class CommandError(ValueError):
     """A command that cannot be carried out; the message is one line and ends with what to do."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status: 0 when all is well, 1 when something was found, 4 when it cannot run."""
+def parser() -> argparse.ArgumentParser:
+    """What reads a command line; it sets `run`, the function of the command."""
     parser = argparse.ArgumentParser(
         prog="conformance", description="Around `pytest --adapter NAME`: what to run, and what came of it."
     )
@@ -30,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=first, description=module.__doc__)
         module.arguments(command)
         command.set_defaults(run=module.run)
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status: 0 when all is well, 1 when something was found, 4 when it cannot run."""
+    given = parser().parse_args(arguments)
     try:
         status: int = given.run(given)
     except CommandError as error:

@@ -66,14 +66,40 @@ def build(
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in DISTRIBUTIONS}},
         "adapters": adapters,
     }
+    host = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    models = {name: str(source.folder) for name, source in request.sources.items()}
+    cases = {node: told[node]["measurements"] for node in expected if node in told}
+    return sealed(verdicts, measurements(host, models, cases))
+
+
+def sealed(verdicts: Mapping[str, Any], measured: Mapping[str, Any]) -> Document:
+    """The document of these two parts, with the digest of the first, validated."""
     document = {
         "schema": SCHEMA_VERSION,
-        "verdicts": verdicts,
-        "digest": hashlib.sha256(canonical(verdicts)).hexdigest(),
-        "measurements": _measurements(request, expected, told),
+        "verdicts": dict(verdicts),
+        "digest": digest(verdicts),
+        "measurements": dict(measured),
     }
     validate(document)
     return document
+
+
+def measurements(
+    host: Mapping[str, Any], models: Mapping[str, str], cases: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is not hashed: `models` are folders by adapter, `cases` what was measured by node id, which adds up here."""
+    forwards: Counter[str] = Counter()
+    seconds = dict.fromkeys(FAMILIES, 0.0)
+    for node, measured in cases.items():
+        forwards.update(measured.get("forwards", {}))
+        seconds[node.partition("::")[0].removeprefix("conformance.")] += measured["seconds"]
+    return {
+        "host": dict(host),
+        "models": dict(models),
+        "forwards": dict(sorted(forwards.items())),
+        "seconds": {family: round(spent, 3) for family, spent in seconds.items()},
+        "cases": dict(cases),
+    }
 
 
 def _identity(request: Request, spec: AdapterSpec) -> dict[str, Any]:
@@ -113,31 +139,11 @@ def _summary(results: Sequence[Mapping[str, Any]], red: bool, state: str) -> dic
     return {
         # What a declared deviation blocks makes no run red, and is not proven either.
         "conforms": not red and must["met"] == must["of"] if state == "COMPLETE" else None,
+        "red": red,
         "levels": counts,
         "refused": having[Verdict.REFUSED],
         "deviations": having[Verdict.DEVIATION],
         "verdicts": dict(sorted(Counter(result["verdict"] for result in results).items())),
-    }
-
-
-def _measurements(
-    request: Request, expected: Mapping[str, Case], told: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    each = {node: told[node]["measurements"] for node in expected if node in told}
-    forwards: Counter[str] = Counter()
-    for measured in each.values():
-        forwards.update(measured.get("forwards", {}))
-    return {
-        "host": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
-        "models": {name: str(source.folder) for name, source in request.sources.items()},
-        "forwards": dict(sorted(forwards.items())),
-        "seconds": {
-            family: round(
-                sum(m["seconds"] for node, m in each.items() if expected[node].requirement.family == family), 3
-            )
-            for family in FAMILIES
-        },
-        "cases": each,
     }
 
 
@@ -146,6 +152,11 @@ def canonical(verdicts: Mapping[str, Any]) -> bytes:
     # What is no character becomes an escape, which JSON reads back as it was.
     text = json.dumps(verdicts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="backslashreplace")
+
+
+def digest(verdicts: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical bytes, in hexadecimal."""
+    return hashlib.sha256(canonical(verdicts)).hexdigest()
 
 
 def validate(document: Document) -> None:
