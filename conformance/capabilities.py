@@ -33,7 +33,7 @@ def judged(
     except SubjectRaised as error:
         if declined is None:
             yield Finding("raised", name, got=str(error), want="a result; or decline it under the spec's capabilities")
-        elif not _refusal(error.__cause__, name):
+        elif not refuses(error.__cause__, name):
             yield Finding(
                 "unclear-error", name, got=str(error), want=f"a NotImplementedError or ValueError on {name!r}"
             )
@@ -46,7 +46,7 @@ def judged(
         yield Finding("no-result", name, got=str(got)[:80], want=want)
 
 
-def _refusal(error: BaseException | None, name: str) -> bool:
+def refuses(error: BaseException | None, name: str) -> bool:
     """Whether an error is meant as a refusal and says of what; an accident deep in torch is none."""
     from .pair import REFUSALS
 

@@ -10,13 +10,10 @@ import json
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement
-from packaging.requirements import Requirement as Distribution
-
+from . import versions
 from .finding import Finding, Outcome, Verdict
 from .requirement import Requirement
 from .spec import AdapterSpec, nearest, pattern_of, places
@@ -47,7 +44,7 @@ class Entry:
 
     def in_range(self) -> bool:
         """Whether every installed distribution lies in the declared range; else the entry is inert."""
-        return all(_installed(Distribution(text)) for text in self.versions)
+        return versions.hold(self.versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +102,6 @@ def _with_range(finding: Finding, inert: Iterable[Entry], layers: int) -> Findin
     return finding
 
 
-def _installed(wanted: Distribution) -> bool:
-    try:
-        return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
-    except metadata.PackageNotFoundError:
-        return False
-
-
 def load(spec: AdapterSpec, known: Mapping[str, Requirement]) -> Ledger:
     """The adapter's own ledger and, for a plain `TransformerBridge`, the shared one; LedgerError when malformed."""
     shared = read(SHARED, known, spec) if spec.plain else []
@@ -155,23 +145,16 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
         raise LedgerError(f"{where}: {item['requirement']} cannot be declared, all else rests on it; mend it")
     if item["finding"] == "unknown":
         raise LedgerError(f"{where}: what no one has judged cannot be declared; name a point or an oracle tap for it")
-    for name in ("layouts", "versions"):
-        value = item.get(name, [])
-        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-            raise LedgerError(f'{where}: {name} is a list of strings, got {value!r}; write ["..."]')
     layouts, names = item.get("layouts", []), [layout.name for layout in spec.layouts]
+    if not isinstance(layouts, list) or not all(isinstance(part, str) for part in layouts):
+        raise LedgerError(f'{where}: layouts is a list of strings, got {layouts!r}; write ["..."]')
+    if complaint := versions.complaint(item.get("versions", [])):
+        raise LedgerError(f"{where}: {complaint}")
     for layout in layouts:
         if layout not in names:
             raise LedgerError(f"{where}: unknown layout {layout!r}{nearest(layout, names)}")
     if layouts and not known[item["requirement"]].per_layout:
         raise LedgerError(f"{where}: {item['requirement']} is judged once per adapter; remove layouts")
-    for text in item.get("versions", []):
-        try:
-            Distribution(text)
-        except InvalidRequirement:
-            raise LedgerError(
-                f"{where}: cannot read version range {text!r}; write one like 'transformer-lens>=4.3,<4.4'"
-            ) from None
     return Entry(
         requirement=item["requirement"],
         at=item["at"],

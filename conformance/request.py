@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import adapters, checkpoint, ledger
+from . import adapters, checkpoint, ledger, overrides
 from .requirement import Occasion, Requirement, requirements
 from .spec import AdapterSpec
 
@@ -69,16 +69,29 @@ class Request:
         """Every expected verdict, in canonical order: adapter, family, requirement, layout."""
         for spec in self.specs:
             for required in self.registry.values():
-                if self.leaves_out(required, spec):
-                    continue
-                for layout in spec.layouts if required.per_layout else (None,):
-                    yield Case(required, spec, layout.name if layout else None)
+                if not self.leaves_out(required, spec):
+                    yield from _cases(required, spec)
 
     def leaves_out(self, required: Requirement, spec: AdapterSpec) -> bool:
         """Whether this run does not judge a requirement, because nobody asked for what that takes."""
         if required.run is Occasion.CHECKPOINT:
             return self.sources[spec.name].miniature or spec.fixture is None
         return required.run is Occasion.COMPLETE and not self.complete
+
+    def snapshots(self, spec: AdapterSpec) -> Iterator[str]:
+        """Names of the committed snapshots of an adapter, of whatever this run leaves out too."""
+        yield from _snapshots(spec, self.registry)
+
+
+def _cases(required: Requirement, spec: AdapterSpec) -> Iterator[Case]:
+    for layout in spec.layouts if required.per_layout else (None,):
+        yield Case(required, spec, layout.name if layout else None)
+
+
+def _snapshots(spec: AdapterSpec, registry: Mapping[str, Requirement]) -> Iterator[str]:
+    for required in registry.values():
+        if "snapshot" in required.parameters:
+            yield from (f"{required.check.__name__}[{case.parameters}]" for case in _cases(required, spec))
 
 
 def make(
@@ -101,8 +114,15 @@ def make(
             _find_functions(spec)
         registry = requirements()
         ledgers = {spec.name: ledger.load(spec, registry) for spec in specs}
+        for spec in specs:
+            overrides.read(spec.snapshots, set(_snapshots(spec, registry)))
         sources = {spec.name: _source(spec, checkpoint_name, trust, alone=len(specs) == 1) for spec in specs}
-    except (adapters.UnknownAdapter, ledger.LedgerError, checkpoint.CheckpointError) as error:
+    except (
+        adapters.UnknownAdapter,
+        ledger.LedgerError,
+        overrides.OverrideError,
+        checkpoint.CheckpointError,
+    ) as error:
         raise RequestError(str(error)) from None
     if len(sources) < len(specs):
         named = [spec.name for spec in specs]

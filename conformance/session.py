@@ -118,6 +118,7 @@ def _share_snapshot_folders(request: Request) -> None:
     from .snapshots import TextFiles
 
     TextFiles.folders = {case.node: case.spec.snapshots for case in request.cases()}
+    TextFiles.known = {spec.snapshots: frozenset(request.snapshots(spec)) for spec in request.specs}
 
 
 def _refuse_update_of_installed(config: pytest.Config, request: Request) -> None:
@@ -265,6 +266,9 @@ class Books:
         """Settle the exit status and write what was asked for."""
         if self.config.option.collectonly or not (self.selected or session.exitstatus in SETTLED):
             return
+        if self.state != "COMPLETE":
+            # Whoever looks at a part asks for no tidying up: syrupy deletes no file.
+            self.config.option.no_cleanup = True
         self.document = document.build(self.request, self.expected, self.told, self.state)
         if self.request.report is not None:
             self._write(self.request.report, document.text_of(self.document))

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from syrupy.data import SnapshotCollections
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from syrupy.location import PyTestLocation
 
+from . import overrides
 from .finding import Finding
 
 Snapshot = Callable[[Sequence[str]], Iterator[Finding]]
@@ -22,13 +24,15 @@ MOST = 20
 class TextFiles(SingleFileSnapshotExtension):
     """One `.txt` per case, named like it, in the folder of the adapter that it belongs to.
 
-    `folders` is filled for the run by node id: syrupy hands over classes, not instances, and on the main
-    process of a distributed run it knows nothing of an item but its id.
+    `folders` is filled for the run by node id, and `known` by folder with the names that some case of the adapter
+    has, in this run or another: syrupy hands over classes, not instances, and on the main process of a distributed
+    run it knows nothing of an item but its id.
     """
 
     _write_mode = WriteMode.TEXT
     file_extension = "txt"
     folders: ClassVar[dict[str, Path]] = {}
+    known: ClassVar[dict[Path, frozenset[str]]] = {}
 
     @classmethod
     def dirname(cls, *, test_location: PyTestLocation) -> str:
@@ -40,6 +44,15 @@ class TextFiles(SingleFileSnapshotExtension):
         """The same folder, so that other adapters' files are never looked at."""
         return cls.dirname(test_location=test_location)
 
+    def discover_snapshots(self, *, test_location: PyTestLocation, **options: Any) -> SnapshotCollections:
+        """Files that belong to no case at all; what a case has not looked at this time is none the less its own."""
+        strays = SnapshotCollections()
+        for found in super().discover_snapshots(test_location=test_location, **options):
+            path = Path(found.location)
+            if path.suffix == f".{self.file_extension}" and path.stem not in self.known.get(path.parent, ()):
+                strays.add(found)
+        return strays
+
     @classmethod
     def matches_test_location(cls, *args: Any, **kwargs: Any) -> bool:
         """Virtual items have no file for syrupy to relate a folder to."""
@@ -47,33 +60,48 @@ class TextFiles(SingleFileSnapshotExtension):
 
 
 def reader(assertion: Any) -> Snapshot:
-    """A `Snapshot` over syrupy's fixture, which updates the file when asked to."""
+    """A `Snapshot` over syrupy's fixture, which updates the file when asked to, unless an override is in force."""
 
     def compare(lines: Sequence[str]) -> Iterator[Finding]:
-        if assertion.use_extension(TextFiles) != text_of(lines):
-            location = assertion.test_location
-            yield from differences(Path(TextFiles.get_location(test_location=location, index=0)), lines)
+        path = Path(TextFiles.get_location(test_location=assertion.test_location, index=0))
+        text = text_of(lines)
+        if overrides.in_force(path):
+            found = list(differences(path, lines))
+            yield from found
+            # What reads as it should under this version is no text for the baseline, which counts as met.
+            text = path.read_text(encoding="utf-8")
+            if found:
+                return
+        if assertion.use_extension(TextFiles) != text:
+            yield from differences(path, lines)
 
     return compare
 
 
 def differences(path: Path, lines: Sequence[str]) -> Iterator[Finding]:
-    """What a reviewer would see: the lines that changed, none when the file holds just these."""
+    """What a reviewer would see: the lines that changed, none when the file, with its overrides, holds just these."""
     name = path.stem.partition("[")[0]
     if not path.exists():
         yield Finding("no-snapshot", name, got="no committed snapshot", want="one; make it with --snapshot-update")
         return
+    want = "the snapshot; accept with --snapshot-update"
     before = path.read_text(encoding="utf-8").splitlines()
+    for entry in overrides.in_force(path):
+        if before == list(lines):
+            yield Finding("stale", name, got="the baseline", want=f"the lines of {_entry(entry)}; delete it")
+            return
+        want = f"the snapshot as under {', '.join(entry.versions)}; amend {_entry(entry)}"
+        before = entry.applied(before)
     diff = list(difflib.unified_diff(before, list(lines), lineterm="", n=0))[2:]
     changed = [line for line in diff if not line.startswith("@@")]
     if changed:
-        yield Finding(
-            "changed",
-            name,
-            got=f"{len(changed)} changed lines",
-            want="the snapshot; accept with --snapshot-update",
-            detail="\n".join(changed[:MOST]),
-        )
+        detail = "\n".join(changed[:MOST])
+        yield Finding("changed", name, got=f"{len(changed)} changed lines", want=want, detail=detail)
+
+
+def _entry(override: overrides.Override) -> str:
+    """Where it stands, without the folder, which differs from host to host."""
+    return override.where.rpartition("/")[2]
 
 
 def text_of(lines: Sequence[str]) -> str:

@@ -5,22 +5,26 @@ All are taken at the sizes of the adapter's miniature, so that one file stands f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..finding import Finding
 from ..requirement import MUST, requirement
+from ..spec import Impossible, NotYet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..judge import Evidence
     from ..pair import Pair
     from ..snapshots import Snapshot
+    from ..spec import AdapterSpec
     from ..subject import Boot
 
 
 @requirement("snapshot/hook-tree", level=MUST, needs=("hooks/fires",))
-def hook_tree(pair: Pair, snapshot: Snapshot) -> Iterator[Finding]:
+def hook_tree(pair: Pair, evidence: Evidence, snapshot: Snapshot) -> Iterator[Finding]:
     """Names, aliases, shapes, dtypes, firing order and counts of all hooks MUST be those of the committed snapshot.
 
     A hook that moves between two releases changes a result without changing a line of the analysis.
@@ -34,11 +38,13 @@ def hook_tree(pair: Pair, snapshot: Snapshot) -> Iterator[Finding]:
     lines = []
     for name in dict.fromkeys(pair.observed.order):
         calls = pair.observed.taps[name]
+        shapes = " | ".join(dict.fromkeys(_symbolic(pair, tensor) for tensor in calls))
         times = f" x{len(calls)}" if len(calls) > 1 else ""
         also = f" = {', '.join(sorted(aliases[name]))}" if name in aliases else ""
-        lines.append(f"{name}: {_symbolic(pair, calls[0])}{times}{also}")
+        lines.append(f"{name}: {shapes}{times}{also}")
     silent = sorted(name for name in registry if registry[name].name == name and name not in pair.observed.taps)
     lines += [f"{name}: {'refused' if name in pair.boot.refused else 'never fires'}" for name in silent]
+    evidence.facts["tree"] = lines
     yield from snapshot(lines)
 
 
@@ -69,6 +75,53 @@ def config(boot: Boot, snapshot: Snapshot) -> Iterator[Finding]:
         name: value for name, value in vars(boot.small.bridge.cfg).items() if name not in {"model_name", "device"}
     }
     yield from snapshot([f"{name} = {_plain(value)}" for name, value in sorted(fields.items())])
+
+
+@requirement("snapshot/capabilities", level=MUST, needs=("loading/runs",))
+def capabilities(boot: Boot, snapshot: Snapshot) -> Iterator[Finding]:
+    """What the spec says of every capability, and what the bridge answers, MUST be those of the committed snapshot.
+
+    Users catch the error that they met; a release that answers with another, or with a result, takes their code apart.
+    """
+    from ..spec import CAPABILITIES
+    from .denoising.text import denoised
+    from .loading.capabilities import generated, loss_of
+
+    small = boot.small
+    uses: dict[str, dict[str, Callable[[], Any]]] = {
+        "loss": {name: partial(loss_of, pair) for name, pair in small.pairs.items()},
+        "generate": {name: partial(generated, pair) for name, pair in small.pairs.items()},
+        "denoise": {"sampler": partial(denoised, small)},
+    }
+    lines = []
+    for name in CAPABILITIES:
+        lines.append(f"{name}: {_promised(boot.spec, name)}")
+        lines += [f"    {where}: {_answered(name, use)}" for where, use in uses[name].items()]
+    yield from snapshot(lines)
+
+
+def _promised(spec: AdapterSpec, name: str) -> str:
+    """What a spec says of one capability."""
+    match spec.capabilities.get(name):
+        case Impossible(why):
+            return f"impossible, {why}"
+        case NotYet(issue):
+            return f"not yet, {issue}"
+    return "offered"
+
+
+def _answered(name: str, use: Callable[[], Any]) -> str:
+    """What comes back from using it, or of what kind the error is and whether it says what is refused."""
+    from ..capabilities import refuses
+    from ..pair import SubjectRaised
+
+    try:
+        got = use()
+    except SubjectRaised as error:
+        cause = error.__cause__
+        return f"{type(cause).__name__}, {'which names it' if refuses(cause, name) else 'which does not name it'}"
+    shape = getattr(got, "shape", None)
+    return type(got).__name__ if shape is None else f"{str(got.dtype).removeprefix('torch.')} {list(shape)}"
 
 
 def _plain(value: Any) -> str:

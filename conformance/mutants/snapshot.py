@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import mutant
-from .surgery import advertise, on_bridge
+from .surgery import advertise, around, on_bridge
 
 if TYPE_CHECKING:
     from ..subject import Boot
@@ -41,5 +41,18 @@ def another_default(boot: Boot) -> None:
     def defect(bridge: Any) -> None:
         name = next(name for name, value in sorted(vars(bridge.cfg).items()) if value is False)
         setattr(bridge.cfg, name, True)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="snapshot/capabilities")
+def another_error(boot: Boot) -> None:
+    """A capability is refused as clearly as before, by another kind of error than users catch."""
+
+    def defect(bridge: Any) -> None:
+        around(bridge, "generate", refused)
+
+    def refused(_: Any, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("generate: text comes from the denoising loop")
 
     on_bridge(boot, defect)

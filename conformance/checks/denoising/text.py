@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from ...subject import Boot
 
 
+def denoised(boot: Boot) -> Any:
+    """What the sampler answers who asks for a text; where there is none, what a bridge would do it with."""
+    from ...pair import blamed_on_subject
+
+    if boot.spec.sampler is not None:
+        return runs.sample(boot, runs.drawn(boot, rows=1, seed=9))
+    with blamed_on_subject():
+        return boot.small.bridge.diffusion_generate(runs.drawn(boot, rows=1))
+
+
 @requirement("denoising/sampler", level=MUST, needs=("loading/runs",))
 def sampler(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     """The sampler MUST return ids `batch length` for a prompt of ids and its own options alone, or, where the spec
@@ -27,18 +37,10 @@ def sampler(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     """
     import torch
 
-    from ...pair import blamed_on_subject
-
-    def use() -> Any:
-        if boot.spec.sampler is not None:
-            return runs.sample(boot, runs.drawn(boot, rows=1, seed=9))
-        with blamed_on_subject():
-            return boot.small.bridge.diffusion_generate(runs.drawn(boot, rows=1))
-
     def ids(got: Any) -> bool:
         return isinstance(got, torch.Tensor) and got.ndim == 2 and len(got) == 1 and got.dtype is torch.long
 
-    yield from judged(boot.spec, "denoise", use, ids, evidence, "ids, `batch length`")
+    yield from judged(boot.spec, "denoise", lambda: denoised(boot), ids, evidence, "ids, `batch length`")
 
 
 @requirement("denoising/prompt", level=MUST, needs=runs.NEEDS)

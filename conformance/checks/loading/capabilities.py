@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from ...pair import Pair
 
 
+def loss_of(pair: Pair) -> Any:
+    """What the bridge answers who asks for its loss."""
+    return pair.call(return_type="loss")
+
+
+def generated(pair: Pair) -> Any:
+    """What the bridge answers who asks for a next token."""
+    return pair.guarded(pair.boot.bridge.generate, max_new_tokens=1)
+
+
 @requirement("loading/loss", level=MUST)
 def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     """`return_type="loss"` MUST return a finite number, or, where the spec declines it, raise an error that names it.
@@ -24,10 +34,7 @@ def loss(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     def finite(got: Any) -> bool:
         return bool(got.isfinite().all())
 
-    def use() -> Any:
-        return pair.call(return_type="loss")
-
-    yield from judged(pair.boot.spec, "loss", use, finite, evidence, "a finite number")
+    yield from judged(pair.boot.spec, "loss", lambda: loss_of(pair), finite, evidence, "a finite number")
 
 
 @requirement("loading/generate", level=MUST)
@@ -37,10 +44,7 @@ def generate(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     Next-token sampling from a denoising model yields text that the model never meant.
     """
 
-    def use() -> Any:
-        return pair.guarded(pair.boot.bridge.generate, max_new_tokens=1)
-
     def longer(got: Any) -> bool:
         return bool(getattr(got, "shape", (0,))[-1] == pair.length + 1)
 
-    yield from judged(pair.boot.spec, "generate", use, longer, evidence, "one token more")
+    yield from judged(pair.boot.spec, "generate", lambda: generated(pair), longer, evidence, "one token more")

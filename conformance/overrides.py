@@ -1,0 +1,141 @@
+"""Overrides: in which lines, and why, the snapshots of an adapter read otherwise under some versions.
+
+There is one baseline for all versions; what differs stands in `overrides.toml` beside it:
+
+    [[override]]
+    snapshot = "config[bd3lm]"
+    versions = ["transformers<5.12"]        # all must hold; otherwise the entry is inert
+    because  = "the attribute was renamed in 5.12"
+    lines    = ["-rope_theta = 10000", "+rotary_base = 10000"]
+
+`lines` are a diff against the baseline: lines that go have "-" before them, lines that come "+", lines that stay and
+only say where a blank. Those of the baseline stand together there, and once; after a "+" the next place begins.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import versions
+from .spec import nearest
+
+FILE = "overrides.toml"
+FIELDS = ("snapshot", "versions", "because", "lines")
+
+
+class OverrideError(ValueError):
+    """Overrides that cannot be trusted; the message names file, entry and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One `[[override]]`: in these versions, a snapshot reads as its baseline with these lines changed."""
+
+    snapshot: str
+    versions: tuple[str, ...]
+    because: str
+    lines: tuple[str, ...]
+    where: str
+
+    def in_force(self) -> bool:
+        """Whether every installed distribution lies in the declared range."""
+        return versions.hold(self.versions)
+
+    def applied(self, text: Sequence[str]) -> list[str]:
+        """The lines of a snapshot, changed; OverrideError when they are not those that it speaks of."""
+        changed = list(text)
+        for old, new in self._hunks():
+            found = [at for at in range(len(changed) - len(old) + 1) if changed[at : at + len(old)] == old]
+            if len(found) != 1:
+                raise OverrideError(
+                    f"{self.where}: {len(found)} places of {self.snapshot}.txt read {' / '.join(old)!r}, want one; "
+                    "write lines that stand there, or delete the entry"
+                )
+            changed[found[0] : found[0] + len(old)] = new
+        return changed
+
+    def _hunks(self) -> Iterator[tuple[list[str], list[str]]]:
+        """What stands at each place, and what comes instead."""
+        old: list[str] = []
+        new: list[str] = []
+        added = False
+        for line in self.lines:
+            if line[0] != "+" and added:
+                yield old, new
+                old, new = [], []
+            added = line[0] == "+"
+            if line[0] != "+":
+                old.append(line[1:])
+            if line[0] != "-":
+                new.append(line[1:])
+        yield old, new
+
+
+def in_force(baseline: Path) -> list[Override]:
+    """The overrides of one snapshot file that speak of the installed versions."""
+    return [entry for entry in read(baseline.parent) if entry.snapshot == baseline.stem and entry.in_force()]
+
+
+def read(folder: Path, known: Container[str] | None = None) -> list[Override]:
+    """The overrides of a snapshot folder, held against their baselines; without a file there are none.
+
+    `known` are the names of the adapter's snapshots, without their ending.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return []
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OverrideError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise OverrideError(f"{path}: cannot be read: {error.strerror}") from None
+    raw = table.get("override", [])
+    if set(table) - {"override"} or not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
+        raise OverrideError(f"{path}: write [[override]] with two brackets, one table per entry, and nothing else")
+    found = [_entry(f"{path}, entry {number}", item, known) for number, item in enumerate(raw, 1)]
+    _hold_against_baselines(folder, found)
+    return found
+
+
+def _hold_against_baselines(folder: Path, found: Iterable[Override]) -> None:
+    together: dict[str, list[str]] = {}
+    for entry in found:
+        baseline = folder / f"{entry.snapshot}.txt"
+        if not baseline.exists():
+            raise OverrideError(f"{entry.where}: there is no {baseline.name}; make it with --snapshot-update first")
+        text = baseline.read_text(encoding="utf-8").splitlines()
+        if entry.in_force():
+            together[entry.snapshot] = entry.applied(together.get(entry.snapshot, text))
+        else:
+            entry.applied(text)
+
+
+def _entry(where: str, item: Mapping[str, Any], known: Container[str] | None) -> Override:
+    for name in item:
+        if name not in FIELDS:
+            raise OverrideError(f"{where}: unknown field {name!r}{nearest(name, FIELDS)}")
+    for name in FIELDS:
+        if not item.get(name):
+            raise OverrideError(f"{where}: field {name!r} is missing; every entry says {', '.join(FIELDS)}")
+    for name in ("snapshot", "because"):
+        if not isinstance(item[name], str) or not item[name].strip():
+            raise OverrideError(f"{where}: {name} is a text, got {item[name]!r}")
+    if item["because"].strip().upper().startswith("TODO"):
+        raise OverrideError(f"{where}: because = {item['because']!r} is no reason; say in one sentence why it differs")
+    if complaint := versions.complaint(item["versions"]):
+        raise OverrideError(f"{where}: {complaint}")
+    for name in versions.missing(item["versions"]):
+        raise OverrideError(f"{where}: versions names {name!r}, which is not installed; name what the difference is of")
+    if known is not None and item["snapshot"] not in known:
+        raise OverrideError(f"{where}: the adapter has no snapshot {item['snapshot']!r}; name a file without its .txt")
+    lines = item["lines"]
+    if not isinstance(lines, list) or not all(isinstance(line, str) and line[:1] in ("-", "+", " ") for line in lines):
+        raise OverrideError(f"{where}: lines is a list of texts that start with '-', '+' or a blank, got {lines!r}")
+    if lines[0].startswith("+"):
+        raise OverrideError(f"{where}: lines start with {lines[0]!r}; put the line before it first, after a blank")
+    return Override(item["snapshot"], tuple(item["versions"]), item["because"], tuple(lines), where)
