@@ -107,6 +107,8 @@ def native(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
     """
     import torch
 
+    from ...bare import Bare
+
     if runs.declined(boot, evidence):
         return
     for case, run in runs.plain(boot):
@@ -120,33 +122,6 @@ def native(boot: Boot, evidence: Evidence) -> Iterator[Finding]:
             apart = int((run.tokens != bare.tokens).sum()) if run.tokens.shape == bare.tokens.shape else -1
             got = f"{apart} other tokens" if apart > 0 else str(list(run.tokens.shape))
             yield Finding("other-tokens", "tokens", got=got, want="the model's own", case=case)
-
-
-class Bare:
-    """The reference, called as a bridge is; all else that a sampler may ask for is the bridge's."""
-
-    def __init__(self, boot: Boot) -> None:
-        self._bridge, self.original_model = boot.bridge, boot.reference
-        self._native = runs.sampler_of(boot).native
-
-    def __call__(self, input_ids: Tensor, **arguments: Any) -> Tensor:
-        """Logits."""
-        from ...taps import logits_of
-
-        return logits_of(self.original_model(input_ids=input_ids, **arguments))
-
-    def diffusion_generate(self, ids: Tensor, max_new_tokens: int, **options: Any) -> Tensor:
-        """What the method of this name does on a bridge: the model's own sampler, and the prompt before its text."""
-        import torch
-
-        usual = self._bridge.adapter.native_sampler_kwargs(max_new_tokens, ids.shape[1])
-        text = getattr(self.original_model, str(self._native))(ids, **{**usual, **options})
-        text = getattr(text, "sequences", text)
-        told = torch.equal(text[:, : ids.shape[1]], ids)
-        return text if told else torch.cat((ids, text), dim=1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bridge, name)
 
 
 @requirement("denoising/seed", level=MUST, needs=runs.NEEDS)
