@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..report.changes import compare
@@ -138,23 +138,21 @@ def _judgement(
         return Judgement(name, after[name])
     at_base, at_head = runs[name]
     base_document, unlike = _comparable(at_base)
-    changes = None if at_head.document is None else compare(base_document, at_head.document, name)
-    speed: Speed | None = None
-    if not asked.timed:
-        speed = Speed({}, unmeasured="not asked for")
-    elif base_document is not None and at_head.document is not None:
-        say(f"{name}: timed against base")
-        speed = compared(runner, base, head, (before[name], after[name]), runner.folder)
-    return Judgement(
+    judged = Judgement(
         name,
         after[name],
         why=why[name],
-        changes=changes,
-        speed=speed,
+        changes=None if at_head.document is None else compare(base_document, at_head.document, name),
         cannot=at_head.cannot,
         base_cannot=unlike,
-        cached=any(judged.cached for judged in (at_base, at_head) if judged),
     )
+    if base_document is None or at_head.document is None:
+        return judged
+    if judged.failures or not asked.timed:
+        reason = "the change fails without it" if judged.failures else "not asked for"
+        return replace(judged, speed=Speed({}, unmeasured=reason))
+    say(f"{name}: timed against base")
+    return replace(judged, speed=compared(runner, base, head, (before[name], after[name]), runner.folder))
 
 
 def _comparable(judged: Judged | None) -> tuple[Document | None, str]:

@@ -36,7 +36,6 @@ class Judgement:
     base_cannot: str = ""
     """Why base gave none, so that there is nothing to compare with."""
     vanished: bool = False
-    cached: bool = False
     failures: tuple[Failure, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:

@@ -35,7 +35,6 @@ class Judged:
     document: Document | None
     junit: str = ""
     cannot: str = ""
-    cached: bool = False
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Runner:
     def _judge(self, tree: Tree, key: str, adapter: str, folder: Path) -> Judged:
         kept = None if self.cache is None else self.cache / _digest(key, adapter, self.trust)
         if kept is not None and (kept / REPORT).is_file():
-            return Judged(_read(kept / REPORT), (kept / JUNIT).read_text(encoding="utf-8"), cached=True)
+            return Judged(_read(kept / REPORT), (kept / JUNIT).read_text(encoding="utf-8"))
         folder.mkdir()
         # An empty folder, so that neither side's pytest settings and conftest.py decide what is judged.
         options = ["--complete", "--conform-report", REPORT, f"--junitxml={JUNIT}", "-q", "-p", "no:cacheprovider"]

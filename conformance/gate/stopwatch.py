@@ -37,7 +37,8 @@ def main(adapter: str, core: int, trust: bool) -> None:
 
         # A pool of threads would not be there in a fork.
         torch.set_num_threads(1)
-        gc.collect(), gc.freeze()
+        gc.collect()
+        gc.freeze()
         while asked.readline():
             child = os.fork()
             if not child:
@@ -53,7 +54,8 @@ def serve(adapter: str, core: int, trust: bool, asked: BinaryIO, answers: Binary
         for forward in forwards.values():
             for _ in range(WARM_UP):
                 forward()
-        gc.collect(), gc.disable()
+        gc.collect()
+        gc.disable()
         tell(answers, about)
         while (line := asked.readline().decode().strip()) not in ("", "end"):
             start = perf_counter()

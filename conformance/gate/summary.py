@@ -48,6 +48,9 @@ def lead(held: Held) -> Iterator[str]:
     for judged in held.judgements:
         if judged.changes is not None:
             yield from (f"{code(judged.adapter)} declares {line}" for line in _declared(judged.changes))
+    for judged in held.judgements:
+        if judged.changes is not None and (where := _divergence(judged.changes)):
+            yield f"{code(judged.adapter)} first diverges: {text(where)}"
     for failure in held.failures:
         yield f"**FAIL** {code(failure.adapter)} {text(failure.text)}"
     for judged in held.judgements:
@@ -78,6 +81,12 @@ def _speed(judged: Judgement) -> str:
     if judged.speed is None or judged.speed.unmeasured:
         return "not measured"
     return ", ".join(f"{code(layout)} {judged.speed.median(layout):.3f}" for layout in judged.speed.ratios)
+
+
+def _divergence(changes: Changes) -> str:
+    """Where head's logits part from the reference's, unless base's did there too."""
+    before = changes.base.divergence if changes.base else ""
+    return changes.head.divergence if changes.head and changes.head.divergence != before else ""
 
 
 def _declared(changes: Changes) -> Iterator[str]:
@@ -135,8 +144,6 @@ def _details(judged: Judgement) -> Iterator[str]:
             yield folded(f"{name}: {failure.text}", shown)
     if changes is None:
         return
-    if changes.head is not None and changes.head.divergence:
-        yield f"{code(name)} first diverges: {text(changes.head.divergence)}"
     if changes.verdicts:
         rows = [
             [code(moved.requirement), moved.layout or "", moved.level, moved.base or "", moved.head or ""]

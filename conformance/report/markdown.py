@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 
@@ -37,8 +38,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def folded(title: str, body: str) -> str:
-    """A part that opens on demand; the title is plain text."""
-    return f"<details><summary>{text(title)}</summary>\n\n{body}\n\n</details>"
+    """A part that opens on demand; the title is plain text, which no Markdown is read in."""
+    return f"<details><summary>{html.escape(' '.join(title.split()))}</summary>\n\n{body}\n\n</details>"
 
 
 def cut(summary: str, limit: int = LIMIT) -> str:
