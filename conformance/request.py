@@ -78,6 +78,10 @@ class Request:
             return self.sources[spec.name].miniature or spec.fixture is None
         return required.run is Occasion.COMPLETE and not self.complete
 
+    def left_out(self, spec: AdapterSpec) -> dict[str, str]:
+        """What it does not judge of an adapter, and the option that would have it judged, by id."""
+        return {id: str(required.run) for id, required in self.registry.items() if self.leaves_out(required, spec)}
+
     def snapshots(self, spec: AdapterSpec) -> Iterator[str]:
         """Names of the committed snapshots of an adapter, of whatever this run leaves out too."""
         yield from _snapshots(spec, self.registry)
@@ -174,15 +178,16 @@ def _source(spec: AdapterSpec, asked: str | None, trust: bool, alone: bool) -> S
     if asked is not None and not alone:
         raise RequestError("--checkpoint is one model, so it goes with one adapter; name it with --adapter")
     if asked is not None:
-        return _checkpoint(spec, _pinned(asked, spec), trust)
+        return _checkpoint(spec, pinned(asked, spec), trust)
     if spec.fixture is not None:
-        return _miniature(spec, spec.fixture, trust)
+        return miniature(spec, spec.fixture, trust)
     if spec.checkpoint is not None:
         return _checkpoint(spec, spec.checkpoint, trust)
     raise RequestError(f"adapter {spec.name} has no miniature; name a model with --checkpoint")
 
 
-def _miniature(spec: AdapterSpec, name: str, trust: bool) -> Source:
+def miniature(spec: AdapterSpec, name: str, trust: bool) -> Source:
+    """A model that came with the spec; RequestError or CheckpointError when it cannot be used."""
     fixture = checkpoint.fixture_folder(name)
     if not trust and not checkpoint.ships_with(fixture, spec):
         raise RequestError(f"{fixture}: holds code that did not come with the spec; add --trust-remote-code to run it")
@@ -197,12 +202,16 @@ def _checkpoint(spec: AdapterSpec, name: str, trust: bool) -> Source:
     if not trust:
         raise RequestError(f"--checkpoint {name}: holds code of its own; add --trust-remote-code to run it")
     checkpoint.check_weights(folder, spec, config)
-    # A path differs from host to host, and a report may not.
-    label = folder.name if os.path.isdir(os.path.expanduser(name)) else name
-    return Source(folder, label=f"checkpoint {label}", trusted=True, miniature=False)
+    return Source(folder, label=label(name), trusted=True, miniature=False)
 
 
-def _pinned(name: str, spec: AdapterSpec) -> str:
+def label(name: str) -> str:
+    """What a report calls a checkpoint: a path differs from host to host, and a report may not."""
+    folder = Path(os.path.expanduser(name))
+    return f"checkpoint {folder.resolve().name if folder.is_dir() else name}"
+
+
+def pinned(name: str, spec: AdapterSpec) -> str:
     """The name of a checkpoint, at the revision that the spec states for this model unless another is asked for."""
     repo, _, revision = (spec.checkpoint or "").partition("@")
     return f"{repo}@{revision}" if revision and name == repo else name

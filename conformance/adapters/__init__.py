@@ -31,13 +31,18 @@ def resolve(requested: Sequence[str | AdapterSpec]) -> list[AdapterSpec]:
     Raises:
         UnknownAdapter: for an empty request, an unknown name, or a path that is no spec.
     """
+    return [name if isinstance(name, AdapterSpec) else _resolve(name) for name in expanded(requested)]
+
+
+def expanded(requested: Sequence[str | AdapterSpec]) -> list[str | AdapterSpec]:
+    """The same as single names, paths and specs, each once; UnknownAdapter for an empty name."""
     wanted: list[str | AdapterSpec] = []
     for part in requested:
         for name in [part] if isinstance(part, AdapterSpec) else map(str.strip, part.split(",")):
             if not name:
                 raise UnknownAdapter(f"--adapter got an empty name; known: {', '.join(names())}")
             wanted += names() if name == "all" else [name]
-    return [name if isinstance(name, AdapterSpec) else _resolve(name) for name in _once(wanted)]
+    return list(_once(wanted))
 
 
 def _once(wanted: Iterable[str | AdapterSpec]) -> Iterator[str | AdapterSpec]:

@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,7 @@ def build(
                 "summary": summary,
                 "badge": badge(spec.name, identity["model"], summary),
                 "coverage": coverage(results),
-                "left_out": {
-                    id: str(required.run)
-                    for id, required in request.registry.items()
-                    if request.leaves_out(required, spec)
-                },
+                "left_out": request.left_out(spec),
                 "results": results,
             }
         )
@@ -100,6 +96,12 @@ def measurements(
         "seconds": {family: round(spent, 3) for family, spent in seconds.items()},
         "cases": dict(cases),
     }
+
+
+def expectation(cases: Iterable[tuple[str, str, str | None]], left_out: Mapping[str, str]) -> str:
+    """A digest of what a report on one adapter must hold, whatever comes of it: (requirement, level, layout)s."""
+    plain = json.dumps([[list(case) for case in cases], sorted(left_out.items())])
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
 def _identity(request: Request, spec: AdapterSpec) -> dict[str, Any]:
