@@ -100,7 +100,7 @@ def loaded(model):
 SLOW = '''
 """What is done to a model once it is loaded."""
 
-from time import perf_counter
+from time import process_time
 
 
 def loaded(model):
@@ -108,10 +108,10 @@ def loaded(model):
     forward = model.forward
 
     def slow(*args, **kwargs):
-        start = perf_counter()
+        start = process_time()
         out = forward(*args, **kwargs)
-        end = start + 1.15 * (perf_counter() - start)
-        while perf_counter() < end:
+        end = start + 1.15 * (process_time() - start)
+        while process_time() < end:
             pass
         return out
 

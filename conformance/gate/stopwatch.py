@@ -2,7 +2,7 @@
 
 It imports what every boot imports and then reads lines. Each `boot` is answered by a fork, which starts from a clean
 state and costs no import: it says, as JSON, what it is about to time, then answers every line that names a layout with
-the seconds of one forward, until `end`. What cannot be timed is said instead.
+the processor's seconds of one forward, until `end`. What cannot be timed is said instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any, BinaryIO
 
 WARM_UP = 5
@@ -49,6 +48,8 @@ def main(adapter: str, core: int, trust: bool) -> None:
 def serve(adapter: str, core: int, trust: bool, asked: BinaryIO, answers: BinaryIO) -> None:
     """Boot, stay on one core, answer, and end the process."""
     try:
+        from ..timing import clock
+
         forwards, about = booted(adapter, trust)
         os.sched_setaffinity(0, {core})
         for forward in forwards.values():
@@ -58,9 +59,9 @@ def serve(adapter: str, core: int, trust: bool, asked: BinaryIO, answers: Binary
         gc.disable()
         tell(answers, about)
         while (line := asked.readline().decode().strip()) not in ("", "end"):
-            start = perf_counter()
+            start = clock()
             forwards[line]()
-            tell(answers, perf_counter() - start)
+            tell(answers, clock() - start)
     except BaseException as error:
         tell(answers, {"cannot": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
         os._exit(1)
