@@ -76,7 +76,7 @@ SPEC = replace(
     variants={"conditioned on noise": BD3LM.variants["conditioned on noise"]},
     limits=(),
     halves=None,
-    ceiling=1.6,
+    {fields}
 )
 '''
 
@@ -133,13 +133,16 @@ RENAMED = "conditioning"
 """What the hooks of `sigma_map` are called afterwards."""
 
 
-def build(top: Path) -> dict[str, str]:
-    """Make the repository; the hash of every commit by name, that of their common base as `base`."""
+def build(top: Path, fields: str = "ceiling=1.6,") -> dict[str, str]:
+    """Make the repository; the hash of every commit by name, that of their common base as `base`.
+
+    `fields` are further ones of the spec: a ceiling that lets a forward be slowed without any other requirement unmet.
+    """
     home = top / "src" / "mine"
     home.mkdir(parents=True)
     _write(top / "pyproject.toml", PYPROJECT)
     _write(top / "README.md", "Mine.")
-    for name, text in {"__init__": "", "adapter": ADAPTER, "loading": LOADING}.items():
+    for name, text in {"__init__": "", "adapter": ADAPTER.replace("{fields}", fields), "loading": LOADING}.items():
         _write(home / f"{name}.py", text)
     shipped = Path(conformance.adapters.__file__).parent
     _write(home / "mine.deviations.toml", _ledger((shipped / "bd3lm.deviations.toml").read_text()))
@@ -255,7 +258,8 @@ def _held(top: Path, commits: dict[str, str], name: str, number: int) -> tuple[l
     rules = list(dict.fromkeys(re.findall(r"^::error .*title=conformance of mine%3A ([a-z-]+)", done.stdout, re.M)))
     if done.returncode not in (0, 1) or bool(rules) != bool(done.returncode):
         rules = [f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"]
-    speed = re.search(r"`sample` ([0-9.]+)", (output / "summary.md").read_text()) if output.is_dir() else None
+    summary = output / "summary.md"
+    speed = re.search(r"`sample` ([0-9.]+)", summary.read_text()) if summary.is_file() else None
     return rules, seconds, f"speed {speed[1]}" if speed else ""
 
 

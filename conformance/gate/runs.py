@@ -42,7 +42,7 @@ class Runner:
     """Runs processes, at most two at once, and ends all of them when it is left."""
 
     folder: Path
-    """An empty folder to work in."""
+    """An empty folder to work in, where processes that are ended leave what they had made for a while."""
     trust: bool = False
     cache: Path | None = None
     alive: set[subprocess.Popen[Any]] = field(default_factory=set)
@@ -101,7 +101,8 @@ class Runner:
         with self.lock:
             if self.closed:
                 raise RuntimeError("the runner has ended")
-            process = subprocess.Popen(command, cwd=folder, env=environment(tree), start_new_session=True, **pipes)
+            env = {**environment(tree), "TMPDIR": str(self.folder)}
+            process = subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes)
             self.alive.add(process)
         return process
 
@@ -124,7 +125,6 @@ def environment(tree: Tree) -> dict[str, str]:
     """The variables of a process that judges a tree: its modules first, and no options of the user's own pytest."""
     before = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     path = [*map(str, tree.sources), *filter(None, before.get("PYTHONPATH", "").split(os.pathsep))]
-    # An own package of the same name may be installed from a checkout, by a path in which this is not.
     return {**before, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_OFFLINE": "1", "PY_COLORS": "0"}
 
 
