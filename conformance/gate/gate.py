@@ -51,7 +51,7 @@ def hold(asked: Asked, say: Say = lambda line: None) -> Held:
     with tempfile.TemporaryDirectory(prefix="conformance-gate-") as scratch:
         folder = Path(scratch).resolve()
         base, head = (
-            Tree(asked.repository.copy(revision, folder / side))
+            Tree(asked.repository.copy(revision, folder / side), side)
             for side, revision in (("base", asked.base), ("head", asked.head))
         )
         before, after = wanted(base, head, asked.adapters)
@@ -88,7 +88,7 @@ def wanted(base: Tree, head: Tree, asked: Sequence[str]) -> tuple[dict[str, str]
         if not any(name in side for side in sides):
             there = f", which has {', '.join(known)}" if known else ""
             raise GateError(
-                f"--adapter {name}: is no adapter of this repository{there}, or module:SPEC of a file in it"
+                f"--adapter {name}: is no adapter of this repository{there}; name one, or module:SPEC of a file in it"
             )
     return sides[0], sides[1]
 

@@ -17,6 +17,7 @@ class Tree:
     """The files of one revision, below `root`; nothing of them needs to be installed."""
 
     root: Path
+    side: str = "head"
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -32,10 +33,12 @@ class Tree:
         except FileNotFoundError:
             return {}
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise GateError(f"pyproject.toml: not valid TOML: {error}; mend it") from None
+            raise GateError(f"pyproject.toml at {self.side}: not valid TOML: {error}; mend it") from None
         points = project.get("entry-points", {}).get(GROUP, {})
         if not isinstance(points, Mapping) or not all(isinstance(value, str) for value in points.values()):
-            raise GateError(f'pyproject.toml: [project.entry-points."{GROUP}"] wants lines like mine = "module:SPEC"')
+            raise GateError(
+                f'pyproject.toml at {self.side}: [project.entry-points."{GROUP}"] wants lines like mine = "module:SPEC"'
+            )
         return {str(name): value.replace(" ", "") for name, value in sorted(points.items())}
 
     def file_of(self, module: str) -> Path | None:
