@@ -1,37 +1,148 @@
-"""Sessions: `nox` runs all of them, `nox -s tests` one."""
+"""Sessions: `nox` runs the project's own, `nox -s matrix` every version that counts, `nox -s NAME` one.
+
+They share one environment, `env`. A leg of the matrix is a small one on top of it, which holds another transformers or
+TransformerLens and nothing else, so that it takes seconds and no second torch.
+"""
+
+import os
+from pathlib import Path
 
 import nox
 
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 
-CONSTRAINTS = ("-c", "ci/constraints.txt")
+CONSTRAINTS = Path("ci/constraints.txt")
+PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+
+TRANSFORMERS = (PINNED["transformers"], "5.9.0", "5.16.1", "newest")
+"""The one that all else is tested with, the oldest that is supported, one in the middle, and what users get today."""
+
+LENS = (PINNED["transformer-lens"],)
+
+CELLS = tuple(f"transformers-{transformers}, lens-{lens}" for lens in LENS for transformers in TRANSFORMERS)
+"""The legs by name; all are held against the first."""
+
+DECIDED = ("transformers", "tokenizers", "huggingface-hub", "transformer-lens")
+"""What a leg decides itself; everything else is as constrained."""
+
+BELOW = """
+import pathlib, sys, sysconfig
+pathlib.Path(sysconfig.get_path("purelib"), "shared.pth").write_text(f"import site; site.addsitedir({sys.argv[1]!r})")
+"""
+"""Puts the folder of packages that is named after it below those of the environment that runs it."""
 
 
-@nox.session
+@nox.session(default=False)
+def env(session: nox.Session) -> None:
+    """The environment that all other sessions share."""
+    _prepare(session)
+    session.install("-c", str(CONSTRAINTS), "-e", ".[dev]")
+
+
+def shared(session: nox.Session) -> Path:
+    """Where that environment lies."""
+    return session.cache_dir.parent / "env"
+
+
+def run(session: nox.Session, command: str, *arguments: str) -> None:
+    """Run something that is installed there."""
+    _prepare(session)
+    session.run(str(shared(session) / "bin" / command), *arguments, external=True)
+
+
+def _prepare(session: nox.Session) -> None:
+    """Compiled modules are kept, which is what makes a second process start fast; uv finds wheels where pip does."""
+    session.env["PYTHONDONTWRITEBYTECODE"] = None
+    if "UV_FIND_LINKS" not in os.environ:
+        local = os.environ.get("PIP_FIND_LINKS", "").split()
+        # A build for GPUs is gigabytes of which nothing is used here.
+        session.env.update({"UV_FIND_LINKS": ",".join(local)} if local else {"UV_TORCH_BACKEND": "cpu"})
+
+
+@nox.session(venv_backend="none", requires=["env"])
 def tests(session: nox.Session) -> None:
     """The project's own tests."""
-    session.install(*CONSTRAINTS, "-e", ".[dev]")
-    session.run("pytest", *session.posargs)
+    run(session, "python", "-m", "pytest", *(session.posargs or ("-n", "2")))
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["env"])
 def conformance(session: nox.Session) -> None:
     """The main job: every adapter that the installed TransformerLens ships and the suite knows."""
-    session.install(*CONSTRAINTS, ".")
-    session.run("pytest", "--adapter", "all", "--complete", *session.posargs)
+    run(session, "python", "-m", "pytest", "--adapter", "all", "--complete", *(session.posargs or ("-n", "2")))
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["env"])
 def lint(session: nox.Session) -> None:
     """Style, and whether CONTRACT.md and contract.lock say what the registry says."""
-    session.install(*CONSTRAINTS, "-e", ".[dev]")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("python", "-m", "conformance.contract", "--check")
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "python", "-m", "conformance.contract", "--check")
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["env"])
 def types(session: nox.Session) -> None:
     """Mypy, strict."""
-    session.install(*CONSTRAINTS, "-e", ".[dev]")
-    session.run("mypy")
+    run(session, "mypy")
+
+
+@nox.session(requires=["env"], default=False, tags=["legs"])
+@nox.parametrize("lens", LENS, ids=[f"lens-{version}" for version in LENS])
+@nox.parametrize("transformers", TRANSFORMERS, ids=[f"transformers-{version}" for version in TRANSFORMERS])
+def leg(session: nox.Session, transformers: str, lens: str) -> None:
+    """One cell of the matrix; names after `--` are adapters, all by default."""
+    lay(session, wanted("transformers", transformers), wanted("transformer-lens", lens))
+    judge(session, report(session, f"transformers-{transformers}, lens-{lens}"))
+
+
+@nox.session(requires=["env"], default=False)
+def upstream(session: nox.Session) -> None:
+    """The newest pre-releases of transformers and TransformerLens, on the torch that all else is tested with."""
+    lay(session, "--pre", "transformers", "transformer-lens")
+    judge(session, report(session, "upstream"))
+
+
+@nox.session(venv_backend="none", requires=["env"], default=False)
+def matrix(session: nox.Session) -> None:
+    """Every leg, then one table of what each version changes; names after `--` are adapters, all by default."""
+    for cell in CELLS:
+        for left in report(session, cell).parent.glob(f"{cell}.*"):
+            left.unlink()
+        session.notify(f"leg({cell})")
+    session.notify("table")
+
+
+@nox.session(venv_backend="none", requires=["env"], default=False)
+def table(session: nox.Session) -> None:
+    """The table alone, over the reports of the legs that were run."""
+    run(session, "python", "-m", "conformance", "matrix", *(str(report(session, cell)) for cell in CELLS))
+
+
+def wanted(name: str, version: str) -> str:
+    """What to install."""
+    return name if version == "newest" else f"{name}=={version}"
+
+
+def lay(session: nox.Session, *wanted: str) -> None:
+    """Fill a session's own environment with these alone, and put the shared one below it."""
+    _prepare(session)
+    rest = Path(session.create_tmp()) / "constraints.txt"
+    rest.write_text("".join(f"{name}=={version}\n" for name, version in PINNED.items() if name not in DECIDED))
+    session.run("python", "-c", BELOW, *map(str, shared(session).glob("lib/python*/site-packages")), silent=True)
+    options = [option for option in wanted if option.startswith("--")]
+    session.install("--upgrade", "-c", str(rest), *options, *(w for w in wanted if w.startswith("transformers")))
+    # What TransformerLens needs besides is there, and its torch is not to be touched.
+    session.install("--upgrade", "--no-deps", *options, *(w for w in wanted if w.startswith("transformer-lens")))
+
+
+def judge(session: nox.Session, report: Path) -> None:
+    """Record the logits of a leg, then judge its adapters."""
+    adapters = [f"--adapter={name}" for name in session.posargs or ["all"]]
+    report.parent.mkdir(parents=True, exist_ok=True)
+    session.run("python", "-m", "conformance", "logits", str(report.with_suffix(".safetensors")), *adapters)
+    session.run("python", "-m", "pytest", *adapters, "--complete", "-n", "2", "--conform-report", str(report))
+
+
+def report(session: nox.Session, name: str) -> Path:
+    """Where the report of a leg is written; its logits lie beside it."""
+    return session.cache_dir / "matrix" / f"{name}.json"

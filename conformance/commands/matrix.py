@@ -1,0 +1,254 @@
+"""One table of runs under several versions: for each adapter, what every version changes over the first run.
+
+Give the reports of `pytest --adapter ... --complete --conform-report NAME.json`; the logits of a run are looked for
+beside its report, in NAME.safetensors, where `conformance logits` put them. A report that is not there is a run that
+never came to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..report.changes import Changes, Told
+
+HEAD = ("adapter", "versions", "verdict", "hook tree", "logits", "operators", "forward")
+VERSIONS = ("transformers", "transformer-lens")
+"""Distributions that tell the rows apart."""
+
+NOTHING = "-"
+"""The cell of what was not judged, or not recorded."""
+
+MOST = 10
+"""Lines told of one kind of change."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which runs."""
+    parser.add_argument(
+        "reports", nargs="+", type=Path, metavar="REPORT", help="reports; all are held against the first"
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the table, then what changed; 1 where a run is red, not complete or without a report."""
+    base, *others = [Leg.read(path) for path in given.reports]
+    if base.document is None:
+        from . import CommandError
+
+        raise CommandError(f"{base.path}: no report, and all are held against the first; run that one again")
+    legs = [base, *others]
+    rows = [HEAD, *(row for name in base.adapters for row in _rows(name, base, legs))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in _told(base, others):
+        print(line)
+    return 1 if any(leg.red for leg in legs) else 0
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One run: its report, if it came to one."""
+
+    path: Path
+    document: Mapping[str, Any] | None
+
+    @classmethod
+    def read(cls, path: Path) -> Leg:
+        """The run behind a path; CommandError where a file is there that is no report."""
+        from . import CommandError
+
+        if not path.exists():
+            return cls(path, None)
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            _ = document["verdicts"]["adapters"], document["verdicts"]["versions"], document["measurements"]["cases"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CommandError(f"{path}: is no report; name one that --conform-report wrote") from None
+        return cls(path, document)
+
+    @property
+    def adapters(self) -> dict[str, Mapping[str, Any]]:
+        """What was found, by adapter."""
+        found = [] if self.document is None else self.document["verdicts"]["adapters"]
+        return {adapter["adapter"]: adapter for adapter in found}
+
+    @property
+    def versions(self) -> str:
+        """`transformers 5.9.0, transformer-lens 4.3.0`; the name of the report of a run without one."""
+        if self.document is None:
+            return self.path.stem
+        return ", ".join(f"{name} {self.document['verdicts']['versions'][name]}" for name in VERSIONS)
+
+    @property
+    def red(self) -> bool:
+        """Whether anything in it is not as declared, or not known."""
+        if self.document is None or self.document["verdicts"]["state"] != "COMPLETE":
+            return True
+        return any(adapter["summary"]["red"] for adapter in self.adapters.values())
+
+    def alone(self, name: str) -> dict[str, Any]:
+        """The report of one adapter."""
+        assert self.document is not None
+        return {**self.document, "verdicts": {**self.document["verdicts"], "adapters": [self.adapters[name]]}}
+
+    def tree(self, name: str) -> dict[str, Sequence[str]]:
+        """The hook tree by layout, as the snapshot shows it, where it was looked at."""
+        results = (result for result in self.adapters[name]["results"] if result["requirement"] == "snapshot/hook-tree")
+        return {result["layout"]: result["facts"]["tree"] for result in results if "tree" in result.get("facts", {})}
+
+    def ratio(self, name: str) -> float | None:
+        """The time of a forward over the reference's, where it was measured."""
+        assert self.document is not None
+        measured = self.document["measurements"]["cases"].get(f"conformance.throughput::ratio[{name}]", {})
+        ratio = measured.get("ratio", {}).get("median")
+        return None if ratio is None else float(ratio)
+
+    @cached_property
+    def logits(self) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        """Logits by adapter and layout, and what is told of them; empty where none were recorded."""
+        from safetensors import safe_open
+
+        path = self.path.with_suffix(".safetensors")
+        if not path.exists():
+            return {}, {}
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _rows(name: str, base: Leg, legs: Sequence[Leg]) -> Iterator[tuple[str, ...]]:
+    for leg in legs:
+        if name not in leg.adapters:
+            yield (name, leg.versions, "no report" if leg.document is None else "not judged", *[NOTHING] * 4)
+            continue
+        cells = _first(name, base) if leg is base else _against(name, base, leg)
+        yield (name, leg.versions, _verdict(leg, name), *cells)
+
+
+def _verdict(leg: Leg, name: str) -> str:
+    """`green` is a run in which everything that is not met is declared; a verdict on the adapter is stricter."""
+    assert leg.document is not None
+    summary, state = leg.adapters[name]["summary"], leg.document["verdicts"]["state"]
+    told = "RED" if summary["red"] else "green" if state == "COMPLETE" else state
+    must = summary["levels"]["MUST"]
+    return f"{told} {must['met']}/{must['of']}"
+
+
+def _first(name: str, base: Leg) -> tuple[str, ...]:
+    trees, ratio = base.tree(name).values(), base.ratio(name)
+    logits, _ = base.logits
+    recorded = sum(key.partition("/")[0] == name for key in logits)
+    return (
+        f"{len(set().union(*trees))} lines" if trees else NOTHING,
+        f"{recorded} layouts" if recorded else NOTHING,
+        "counted" if _counted(name, base) else NOTHING,
+        NOTHING if ratio is None else f"x{ratio:.3f}",
+    )
+
+
+def _against(name: str, base: Leg, leg: Leg) -> tuple[str, ...]:
+    changes = _changes(name, base, leg)
+    ratio, before = leg.ratio(name), base.ratio(name)
+    change = "" if ratio is None or before is None else f" ({ratio / before - 1:+.1%})"
+    return (
+        _tree_cell(name, base, leg),
+        _logits_cell(name, base, leg),
+        (f"{len(changes.counts)} changed" if changes.counts else "same") if _counted(name, base, leg) else NOTHING,
+        NOTHING if ratio is None else f"x{ratio:.3f}{change}",
+    )
+
+
+def _changes(name: str, base: Leg, leg: Leg) -> Changes:
+    from ..report.changes import compare
+
+    return compare(base.alone(name), leg.alone(name))
+
+
+def _counted(name: str, *legs: Leg) -> bool:
+    """Whether all of them counted operators."""
+    return all(
+        any(result["requirement"] == "throughput/operators" and result.get("facts") for result in adapter["results"])
+        for adapter in (leg.adapters[name] for leg in legs)
+    )
+
+
+def _tree_changes(name: str, base: Leg, leg: Leg) -> dict[str, list[str]]:
+    """Lines that went and came, by layout, of those where both were looked at."""
+    before, after = base.tree(name), leg.tree(name)
+    found = {}
+    for layout in before.keys() & after.keys():
+        diff = list(difflib.unified_diff(before[layout], after[layout], lineterm="", n=0))[2:]
+        found[layout] = [line for line in diff if not line.startswith("@@")]
+    return found
+
+
+def _tree_cell(name: str, base: Leg, leg: Leg) -> str:
+    if not base.tree(name):
+        return NOTHING
+    if base.tree(name).keys() != leg.tree(name).keys():
+        return "not known"
+    lines = [line for diff in _tree_changes(name, base, leg).values() for line in diff]
+    return (
+        f"{sum(line[0] == '-' for line in lines)} gone, {sum(line[0] == '+' for line in lines)} new"
+        if lines
+        else "same"
+    )
+
+
+def _logits_cell(name: str, base: Leg, leg: Leg) -> str:
+    """The largest difference over all layouts, of the same weights."""
+    import numpy
+
+    (want, told), (got, other) = base.logits, leg.logits
+    mine = {key for key in want if key.partition("/")[0] == name}
+    if not mine or name not in other:
+        return NOTHING
+    if told[name] != other[name]:
+        return "other weights"
+    if mine - got.keys():
+        return f"{len(mine - got.keys())} of {len(mine)} raised"
+    if any(want[key].shape != got[key].shape for key in mine):
+        return "other shapes"
+    if all(numpy.array_equal(want[key], got[key]) for key in mine):
+        return "same bits"
+    return f"{max(float(numpy.abs(want[key] - got[key]).max()) for key in mine):.1e}"
+
+
+def _told(base: Leg, others: Sequence[Leg]) -> Iterator[str]:
+    """What the table counts, in words: findings that the first run did not have, and lines of hook trees."""
+    for leg in others:
+        if leg.document is None:
+            yield f"\n{leg.versions}: no report; the run never came to its end, or the versions do not go together"
+            continue
+        for name in (name for name in base.adapters if name in leg.adapters):
+            changes = _changes(name, base, leg)
+            lines = [f"  {line}" for line in (*_findings(changes.new, "new"), *_findings(changes.declared, "declared"))]
+            for layout, diff in _tree_changes(name, base, leg).items():
+                lines += [f"  hook tree ({layout}):"] if diff else []
+                lines += [f"    {line}" for line in diff[:MOST]]
+            lines += [
+                f"  {each.requirement} ({each.layout}): {each.name} {each.base} -> {each.head}"
+                for each in changes.counts[:MOST]
+            ]
+            if lines:
+                yield "\n".join((f"\n{name} under {leg.versions}", *lines))
+
+
+def _findings(found: Sequence[Told], word: str) -> Iterator[str]:
+    """One line per requirement and code: where it was found first, and at how many places besides."""
+    groups: dict[tuple[str, str, str], list[Told]] = {}
+    for told in found:
+        groups.setdefault((told.requirement, told.code, told.because), []).append(told)
+    for (requirement, code, because), group in groups.items():
+        first = group[0]
+        more = f", and {len(group) - 1} more" if len(group) > 1 else ""
+        why = f"; {because}" if because else ""
+        yield f"{word}: {requirement} {code}: {first.at}: got {first.got}, want {first.want}{more}{why}"
