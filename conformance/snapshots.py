@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,9 @@ from .finding import Finding
 
 Snapshot = Callable[[Sequence[str]], Iterator[Finding]]
 """`snapshot(lines)`: findings unless the lines are those that are committed for the case."""
+
+LAYER = re.compile(r"\bblocks\.(\d+)\.")
+"""The number of a layer in a line."""
 
 MOST = 20
 """Changed lines shown in a finding."""
@@ -95,8 +99,18 @@ def differences(path: Path, lines: Sequence[str]) -> Iterator[Finding]:
     diff = list(difflib.unified_diff(before, list(lines), lineterm="", n=0))[2:]
     changed = [line for line in diff if not line.startswith("@@")]
     if changed:
-        detail = "\n".join(changed[:MOST])
+        detail = "\n".join(_folded(changed, before)[:MOST])
         yield Finding("changed", name, got=f"{len(changed)} changed lines", want=want, detail=detail)
+
+
+def _folded(changed: Sequence[str], before: Sequence[str]) -> list[str]:
+    """Changed lines, those that every layer has as one: what is renamed upstream is renamed in all of them."""
+    layers = {number for line in before for number in LAYER.findall(line)}
+    patterns: dict[str, list[str]] = {}
+    for line in changed:
+        patterns.setdefault(LAYER.sub("blocks.{layer}.", line), []).append(line)
+    everywhere = {pattern for pattern, lines in patterns.items() if len(lines) == len(layers)}
+    return [line for pattern, lines in patterns.items() for line in ([pattern] if pattern in everywhere else lines)]
 
 
 def _entry(override: overrides.Override) -> str:
