@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import conformance.adapters
+from conformance.gate.runs import kept_as
 
 PYPROJECT = """
 [project]
@@ -41,14 +43,19 @@ from transformer_lens.model_bridge.supported_architectures.bd3lm import BD3LMArc
 
 from .loading import loaded
 
-CONDITIONING = "sigma_map"
+MODULATION = "adaln_modulation"
+
+
+def renamed(name):
+    """A name of BD3LM's as it is here."""
+    return name.replace("adaln_modulation", MODULATION)
 
 
 def forward(params, config, inputs, tap):
     """BD3LM's equations under this adapter's names."""
     from conformance.oracles.bd3lm import forward
 
-    return forward(params, config, inputs, lambda name, value: tap(name.replace("sigma_map", CONDITIONING), value))
+    return forward(params, config, inputs, lambda name, value: tap(renamed(name), value))
 
 
 class Adapter(BD3LMArchitectureAdapter):
@@ -56,9 +63,10 @@ class Adapter(BD3LMArchitectureAdapter):
 
     def __init__(self, cfg):
         super().__init__(cfg)
-        self.component_mapping = {
-            CONDITIONING if name == "sigma_map" else name: part for name, part in self.component_mapping.items()
-        }
+        parts = self.component_mapping["blocks"].submodules
+        named = {MODULATION if name == "adaln_modulation" else name: part for name, part in parts.items()}
+        parts.clear()
+        parts.update(named)
 
     def prepare_model(self, hf_model):
         super().prepare_model(hf_model)
@@ -71,8 +79,11 @@ SPEC = replace(
     module=__name__,
     adapter=Adapter,
     layouts=(SAMPLE,),
-    points={point.replace("sigma_map", CONDITIONING): path for point, path in BD3LM.points.items()},
+    points={renamed(point): path for point, path in BD3LM.points.items()},
     oracle=f"{__name__}:forward",
+    branches=tuple(
+        replace(branch, gate=replace(branch.gate, hook=renamed(branch.gate.hook))) for branch in BD3LM.branches
+    ),
     variants={"conditioned on noise": BD3LM.variants["conditioned on noise"]},
     limits=(),
     halves=None,
@@ -129,8 +140,8 @@ COMMITS: dict[str, tuple[str, ...]] = {
 }
 """What each commit, made upon the same base, must be told: rules that it fails, none where it may pass."""
 
-RENAMED = "conditioning"
-"""What the hooks of `sigma_map` are called afterwards."""
+RENAMED = "modulation"
+"""What `adaln_modulation` is called afterwards."""
 
 
 def build(top: Path, fields: str = "ceiling=1.6,") -> dict[str, str]:
@@ -173,15 +184,15 @@ def _good(home: Path) -> None:
 
 def _rename(home: Path) -> None:
     """Other hook names, in the adapter and in its ledger."""
-    _replace(home / "adapter.py", 'CONDITIONING = "sigma_map"', f'CONDITIONING = "{RENAMED}"')
-    _replace(home / "mine.deviations.toml", 'at = "sigma_map', f'at = "{RENAMED}')
+    _replace(home / "adapter.py", 'MODULATION = "adaln_modulation"', f'MODULATION = "{RENAMED}"')
+    _replace(home / "mine.deviations.toml", "{layer}.adaln_modulation", "{layer}." + RENAMED)
 
 
 def _rename_all(home: Path) -> None:
     """The same, and in its snapshots."""
     _rename(home)
     for path in (home / "snapshots" / "mine").iterdir():
-        path.write_text(re.sub(r"(?<![\w.])sigma_map", RENAMED, path.read_text()))
+        path.write_text(path.read_text().replace("adaln_modulation", RENAMED))
 
 
 CHANGES: dict[str, Callable[[Path], None]] = {
@@ -226,7 +237,7 @@ def _git(top: Path, *arguments: str) -> str:
 def main() -> int:
     """Hold the gate on every commit, time after time; exit status 1 if any answer is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=10, help="rounds; in each, base is judged once")
+    parser.add_argument("--times", type=int, default=10, help="rounds; base is judged in the first, heads in every one")
     parser.add_argument("--busy", action="store_true", help="keep one core at work all the while")
     parser.add_argument("--only", action="append", choices=COMMITS, help="these commits alone")
     given = parser.parse_args()
@@ -234,8 +245,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gate-study-") as scratch, _work(given.busy):
         top = Path(scratch)
         commits = build(top / "repository")
+        kept = kept_as(_git(top / "repository", "rev-parse", f"{commits['base']}^{{tree}}"), "mine.adapter:SPEC", False)
         for number in range(1, given.times + 1):
-            (top / f"cache-{number}").mkdir()
+            cache = top / f"cache-{number}"
+            cache.mkdir()
+            if number > 1:
+                shutil.copytree(top / "cache-1" / kept, cache / kept)
             for name in given.only or COMMITS:
                 rules, seconds, told = _held(top, commits, name, number)
                 right = set(rules) == set(COMMITS[name])

@@ -70,7 +70,7 @@ class Runner:
         return self.pool.submit(self._judge, tree, key, adapter, self.folder / f"run-{self.count}")
 
     def _judge(self, tree: Tree, key: str, adapter: str, folder: Path) -> Judged:
-        kept = None if self.cache is None else self.cache / _digest(key, adapter, self.trust)
+        kept = None if self.cache is None else self.cache / kept_as(key, adapter, self.trust)
         if kept is not None and (kept / REPORT).is_file():
             return Judged(_read(kept / REPORT), (kept / JUNIT).read_text(encoding="utf-8"))
         folder.mkdir()
@@ -154,7 +154,7 @@ def _keep(folder: Path, kept: Path) -> None:
         shutil.rmtree(draft)
 
 
-def _digest(tree: str, adapter: str, trust: bool) -> str:
+def kept_as(tree: str, adapter: str, trust: bool) -> str:
     """What a report depends on: files, adapter, consent, versions and the judge itself."""
     here = Path(__file__).parent.parent
     judge = hashlib.sha256()
