@@ -159,17 +159,24 @@ def test_measurements_are_added_up(desk: Desk, real: Real) -> None:
 
 
 def test_one_red_shard_makes_the_verdict_red(desk: Desk, real: Real) -> None:
+    finding = {"code": "value-mismatch", "at": "logits", "got": "1", "want": "2"}
+
     def redden(verdicts: dict[str, Any]) -> None:
-        verdicts["adapters"][0]["summary"]["red"] = True
+        (adapter,) = verdicts["adapters"]
+        adapter["summary"]["red"] = True
+        adapter["results"][0] |= {"verdict": "FAIL", "findings": [finding]}
 
     id = next(iter(real.reports))
     desk.put(id, sealed_anew(real.reports[id], redden))
     status, out, errors = desk.merge()
     assert (status, errors) == (1, [])
-    assert [line.split(": ")[0] for line in out.splitlines()[2:]] == [
-        "| dream (miniature) | RED",
-        "| llada (miniature) | does not conform",
+    lines = out.splitlines()
+    assert [line.split(": ")[0] for line in lines[2:4]] == [
+        "| `dream (miniature)` | RED",
+        "| `llada (miniature)` | does not conform",
     ]
+    assert lines[4:7] == ["", "dream (miniature)", ""]
+    assert lines[8].endswith(": logits: value-mismatch: got 1, want 2")
     assert (desk.folder / "merged" / "installed.json").exists()
 
 
@@ -343,7 +350,7 @@ def test_every_environment_gets_its_report_and_all_one_table(matrix: Desk, real:
         assert merged["verdicts"]["versions"]["transformers"] == version
     head, rule, *rows = out.splitlines()
     assert head == "| adapter (model) | transformers==5.9.0 | transformers==5.23.0 |"
-    assert rule == "|---|---|---|"
+    assert rule == "| --- | --- | --- |"
     assert [row.count("does not conform: 1/") for row in rows] == [2, 2]
 
 

@@ -2,7 +2,7 @@
 
 A missing, duplicated or foreign report is refused, as is one that is of an unfinished run or was altered (exit status
 4, nothing written). Otherwise OUT gets a report for every environment, and one for every checkpoint in it, and the
-table of all of them is printed; exit status 1 if one is red.
+table of all of them is printed as Markdown; exit status 1 if one is red.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ def run(given: argparse.Namespace) -> int:
     by_environment: dict[str, list[document.Document]] = {}
     for one in runs:
         by_environment.setdefault(one.versions, []).append(one.document)
-    print("\n".join(overview.table(by_environment)))
+    print(overview.render(by_environment))
     return int(any(one.red for one in runs))

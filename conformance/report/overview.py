@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .badge import counts, label
 from .document import Document
+from .markdown import block, code, table, text
+from .terminal import unmet
+
+Reports = Mapping[str, Sequence[Document]]
+"""Reports by environment, in the order of the columns."""
 
 
-def table(documents: Mapping[str, list[Document]]) -> Iterator[str]:
-    """Lines of Markdown, for reports by environment; a model that an environment did not judge has a blank there."""
+def render(reports: Reports) -> str:
+    """Markdown that can be read as it is: the table, then what makes a run red."""
     rows: dict[str, dict[str, str]] = {}
-    for environment, reports in documents.items():
-        for adapter in (adapter for report in reports for adapter in report["verdicts"]["adapters"]):
-            name = label(adapter["adapter"], adapter["model"])
-            rows.setdefault(name, {})[environment] = verdict(adapter["summary"])
-    yield f"| adapter (model) | {' | '.join(environment or 'verdict' for environment in documents)} |"
-    yield f"|---|{'---|' * len(documents)}"
-    for name, cells in rows.items():
-        yield f"| {name} | {' | '.join(cells.get(environment, '') for environment in documents)} |"
+    for environment, name, adapter in _each(reports):
+        rows.setdefault(name, {})[environment] = text(verdict(adapter["summary"]))
+    head = ["adapter (model)", *(text(environment) or "verdict" for environment in reports)]
+    parts = [table(head, ([code(name), *(cells.get(each, "") for each in reports)] for name, cells in rows.items()))]
+    for environment, name, adapter in _each(reports):
+        if adapter["summary"]["red"]:
+            where = f"{name} with {environment}" if environment else name
+            parts += [text(where), block("\n".join(unmet(adapter["results"])).rstrip())]
+    return "\n\n".join(parts)
+
+
+def _each(reports: Reports) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for environment, documents in reports.items():
+        for adapter in (adapter for document in documents for adapter in document["verdicts"]["adapters"]):
+            yield environment, label(adapter["adapter"], adapter["model"]), adapter
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """`conforms: 41/41 MUST · 2 deviations`; red is what was not declared."""
+    """`conforms: 41/41 MUST · 2 deviations`; red is what nobody declared, other than being blocked as declared."""
     word = "RED" if summary["red"] else "conforms" if summary["conforms"] else "does not conform"
     return f"{word}: {counts(summary)}"

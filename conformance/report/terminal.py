@@ -37,7 +37,7 @@ def show(out: pytest.TerminalReporter, document: Document, written: Sequence[obj
 
 def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     """Everything but the closing line."""
-    yield from _unmet(adapter["results"])
+    yield from unmet(adapter["results"])
     yield from _blocking(adapter["results"])
     sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
     yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
@@ -54,22 +54,23 @@ def closing(adapter: Mapping[str, Any], state: str) -> str:
     return f"{label(adapter['adapter'], adapter['model'])}: {counts(summary)} · {verdict}"
 
 
-def _unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    unmet = [result for result in results if result["verdict"] in ("FAIL", "ERROR")]
-    if not unmet:
+def unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Where it first goes wrong, and the first findings; nothing where every requirement is met or declared."""
+    failed = [result for result in results if result["verdict"] in ("FAIL", "ERROR")]
+    if not failed:
         return
-    for result in unmet:
+    for result in failed:
         divergence = result.get("facts", {}).get("divergence")
         if divergence:
             yield from _folded(f"first divergence ({result['layout']}): {divergence}", indent=4)
             break
-    for result in unmet[:MOST]:
+    for result in failed[:MOST]:
         findings = result.get("findings", [])
         what = _line(findings[0]) if findings else result.get("cause", "")
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         yield from _folded(f"{result['verdict']} {_name(result)}: {what}{more}", indent=4)
-    if len(unmet) > MOST:
-        yield f"and {len(unmet) - MOST} more that are not met"
+    if len(failed) > MOST:
+        yield f"and {len(failed) - MOST} more that are not met"
     yield ""
 
 
