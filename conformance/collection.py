@@ -76,6 +76,12 @@ class Family(pytest.Module):
             item.case, item.judging = case, self.judging
             for mark in (case.requirement.family, case.requirement.level.lower()):
                 item.add_marker(mark)
+            if "benchmark" in item.fixturenames:
+                from .timing import clock
+
+                item.add_marker(pytest.mark.benchmark(timer=clock))
+                # Where nothing could be timed, the verdict says why.
+                item.add_marker(pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"))
             yield item
 
     def _signature(self, parameters: Container[str]) -> Callable[..., None]:
@@ -104,7 +110,7 @@ class CaseItem(pytest.Function):
 
     def runtest(self) -> None:
         """Judge the case and say so in pytest's words."""
-        tools = _lent(self.funcargs)
+        tools = _lent(self.funcargs, renew=self.config.getoption("baseline_update", default=False))
         started = time.perf_counter()
         self.outcome = self.judging(self.case, tools)
         self.seconds = time.perf_counter() - started
@@ -132,7 +138,7 @@ class CaseItem(pytest.Function):
         return "\n".join([*lines, "", self.case.requirement.sentence])
 
 
-def _lent(fixtures: Mapping[str, Any]) -> Tools:
+def _lent(fixtures: Mapping[str, Any], *, renew: bool) -> Tools:
     """Tools made of the fixtures that an item got."""
     from .judge import Tools
     from .snapshots import reader
@@ -142,6 +148,7 @@ def _lent(fixtures: Mapping[str, Any]) -> Tools:
     return Tools(
         snapshot=None if snapshot is None else reader(snapshot),
         stopwatch=recorded(benchmark) if benchmark is not None and benchmark.enabled else None,
+        renew=renew,
     )
 
 

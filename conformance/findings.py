@@ -43,7 +43,7 @@ Below are lines that show it to whoever runs them as a file, with this package i
 TABLE = "| where | in | finding | got | want | off by |\n|---|---|---|---|---|---|"
 
 
-TIMED = ("throughput/ratio",)
+TIMED = tuple(f"throughput/{kind}ratio" for kind in ("", "hook-", "cache-", "filter-", "backward-", "denoising-"))
 """Requirements that a busy machine alone can fail; a run elsewhere says more."""
 
 

@@ -28,10 +28,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What only a pytest item can lend to a check: the committed snapshots, and a stopwatch that keeps records."""
+    """What only a pytest item can lend to a check: the committed snapshots, a stopwatch that keeps records, and whether
+    its user wants what is measured to be the baseline from now on.
+    """
 
     snapshot: Callable[..., Any] | None = None
     stopwatch: Callable[..., Any] | None = None
+    renew: bool = False
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Judge:
 
     def _findings(self, required: Requirement, layout: str | None, evidence: Evidence, tools: Tools) -> list[Finding]:
         offered: dict[str, Any] = {"boot": self.boot, "evidence": evidence}
-        offered |= {"snapshot": tools.snapshot, "stopwatch": tools.stopwatch}
+        offered |= {"snapshot": tools.snapshot, "stopwatch": tools.stopwatch, "renew": tools.renew}
         if layout is not None:
             offered["pair"] = self.boot.pairs[layout]
         before = dict(self.boot.forwards)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from .pair import Pair
 from .sizes import Size
 from .spec import AdapterSpec, nearest
 from .unfilled import nan_where_unfilled
+
+if TYPE_CHECKING:
+    from .workloads import Workload
 
 
 @dataclass
@@ -176,6 +179,22 @@ class Boot:
         sizes = checkpoint.own_fields(checkpoint.fixture_folder(self.spec.fixture))
         same = sizes.items() <= checkpoint.own_fields(self.folder).items()
         return self if same else self.resized(sizes)
+
+    @cached_property
+    def bench_workloads(self) -> dict[str, Workload]:
+        """What is timed, at a size at which arithmetic dominates; one boot for all of it, that has run before."""
+        from .workloads import of_boot
+
+        found = of_boot(self.resized(self.spec.bench))
+        found["forward"].subject(), found["forward"].reference()
+        return found
+
+    @cached_property
+    def ratios(self) -> Mapping[str, float]:
+        """The committed baseline for this machine, by kind; empty without one."""
+        from . import baselines
+
+        return baselines.read(baselines.path_of(self.spec)).get(baselines.Machine.here(), {})
 
     @cached_property
     def longer(self) -> Boot:

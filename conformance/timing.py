@@ -2,7 +2,7 @@
 
 Independent medians raise false alarms on a shared host; a pair shares its noise. Pairs alternate their
 order (ABBA), and the verdict is drawn from a distribution-free interval of the median ratio as soon as it
-is clear.
+is clear. What is timed is the processor's time: on busy cores the clock on the wall mostly counts others.
 """
 
 from __future__ import annotations
@@ -10,41 +10,65 @@ from __future__ import annotations
 import gc
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from time import perf_counter
+from dataclasses import dataclass, replace
+from time import perf_counter, process_time
 from typing import Any
 
-import torch
+STAGES = (7, 25, 50, 100)
+"""Numbers of pairs after which a verdict may be drawn; after the last it must be. The first is for clear cases."""
 
-STAGES = (25, 50, 100)
-"""Numbers of pairs after which a verdict may be drawn; after the last it must be."""
+SLACK = math.log(1.075 / 1.03)
+"""From the second stage on a ratio is over the ceiling when the interval's lower end lies at most this far below it."""
 
-MARGIN = 0.03
-"""A ratio counts as over the ceiling early only when the interval's lower end lies this far above it."""
-
-WARM_UP = 5
+WARM_UP = 1
 """Calls of either side before anything is timed."""
 
 Z = 2.326
 """Two-sided 98 % interval."""
 
+ALONE = 0.85
+"""Share of a core that a process has while nobody else wants it, at least."""
+
+FINE = 1e-6
+"""Seconds; a clock that ticks more slowly times nothing here."""
+
+clock = process_time if time.get_clock_info("process_time").resolution <= FINE else perf_counter
+"""What is read before and after a call, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The median ratio of one call over another, with a 98 % interval, from `pairs` pairs."""
+    """The median ratio of one call over another, with a 98 % interval, from `pairs` pairs.
+
+    `seconds` are the medians of both, the subject first; `share` is how much of a core the process had meanwhile.
+    """
 
     median: float
     low: float
     high: float
     pairs: int
     over: bool
+    seconds: tuple[float, float] = (math.nan, math.nan)
+    share: float = 1.0
 
 
 Call = Callable[[], object]
-Measure = Callable[[Call, Call, int], list[float]]
-"""`measure(subject, reference, count)`: log ratios of so many pairs."""
+Seconds = tuple[float, float]
+"""What subject and reference of one pair took."""
+Measure = Callable[[Call, Call, int], list[Seconds]]
+"""`measure(subject, reference, count)`: so many pairs."""
+
+
+def settled(subject: Call, reference: Call, ceiling: float, first: Measure | None = None) -> Ratio:
+    """`paired_ratio`, and once more if that is over.
+
+    One in many measurements falls into a bad moment of the machine; two in a row do not.
+    """
+    found = paired_ratio(subject, reference, ceiling, first)
+    return paired_ratio(subject, reference, ceiling) if found.over else found
 
 
 def paired_ratio(subject: Call, reference: Call, ceiling: float, first: Measure | None = None) -> Ratio:
@@ -55,30 +79,39 @@ def paired_ratio(subject: Call, reference: Call, ceiling: float, first: Measure 
     with _quiet():
         for _ in range(WARM_UP):
             subject(), reference()
-        logs: list[float] = []
+        timed: list[Seconds] = []
+        wall, busy = perf_counter(), process_time()
         for stage in STAGES:
-            measure = first if first is not None and not logs else pairs
-            logs += measure(subject, reference, stage - len(logs))
-            if (ratio := judge(logs, ceiling)) is not None:
-                return ratio
+            measure = first if first is not None and not timed else pairs
+            timed += measure(subject, reference, stage - len(timed))
+            found = judge([math.log(one / other) for one, other in timed], ceiling)
+            if found is not None:
+                share = (process_time() - busy) / (perf_counter() - wall)
+                one, other = (statistics.median(side) for side in zip(*timed, strict=True))
+                return replace(found, seconds=(one, other), share=share)
     raise AssertionError("the last stage decides")
 
 
-def pairs(subject: Call, reference: Call, count: int) -> list[float]:
-    """Log ratios of pairs timed directly, every other pair with the reference first."""
+def full(subject: Call, reference: Call) -> Ratio:
+    """The ratio of as many pairs as there may be, whatever it is."""
+    return paired_ratio(subject, reference, math.inf, first=lambda one, other, _: pairs(one, other, STAGES[-1]))
+
+
+def pairs(subject: Call, reference: Call, count: int) -> list[Seconds]:
+    """Pairs timed directly, every other one with the reference first."""
     return [_pair(subject, reference, swapped=index % 2 == 1) for index in range(count)]
 
 
 def recorded(benchmark: Any) -> Measure:
     """Pairs by way of pytest-benchmark's fixture: the subject in its data, the reference in its `extra_info`."""
 
-    def measure(subject: Call, reference: Call, count: int) -> list[float]:
+    def measure(subject: Call, reference: Call, count: int) -> list[Seconds]:
         seconds: list[float] = []
 
         def time_reference() -> None:
-            start = perf_counter()
+            start = clock()
             reference()
-            seconds.append(perf_counter() - start)
+            seconds.append(clock() - start)
 
         def before() -> None:
             if len(seconds) % 2 == 0:
@@ -91,7 +124,7 @@ def recorded(benchmark: Any) -> Measure:
 
         benchmark.pedantic(subject, setup=before, teardown=after, rounds=count)
         benchmark.extra_info["reference_seconds"] = seconds
-        return [math.log(a / b) for a, b in zip(benchmark.stats.stats.data, seconds, strict=True)]
+        return list(zip(benchmark.stats.stats.data, seconds, strict=True))
 
     return measure
 
@@ -103,7 +136,7 @@ def judge(logs: Sequence[float], ceiling: float) -> Ratio | None:
     limit = math.log(ceiling)
     if high < limit:
         over = False
-    elif low > limit + MARGIN:
+    elif low > limit or (len(logs) >= STAGES[1] and low > limit - SLACK and median > limit):
         over = True
     elif len(logs) >= STAGES[-1]:
         over = median > limit
@@ -120,20 +153,22 @@ def _interval(ordered: Sequence[float]) -> tuple[float, float]:
     return ordered[low], ordered[high]
 
 
-def _pair(subject: Callable[[], object], reference: Callable[[], object], *, swapped: bool) -> float:
+def _pair(subject: Call, reference: Call, *, swapped: bool) -> Seconds:
     first, second = (reference, subject) if swapped else (subject, reference)
-    start = perf_counter()
+    start = clock()
     first()
-    middle = perf_counter()
+    middle = clock()
     second()
-    end = perf_counter()
-    log = math.log((middle - start) / (end - middle))
-    return -log if swapped else log
+    end = clock()
+    one, other = middle - start, end - middle
+    return (other, one) if swapped else (one, other)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """One thread, no garbage collection: the two largest sources of noise that a process controls."""
+    import torch
+
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(1)
     gc.collect()

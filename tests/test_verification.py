@@ -41,7 +41,7 @@ def test_a_spec_is_judged_as_an_object() -> None:
 
     from conformance.adapters.bd3lm import SPEC
 
-    report = conformance.verify(replace(SPEC, ceiling=0.01))
+    report = conformance.verify(replace(SPEC, ceilings={"forward": 0.01}))
     assert not report.conforms
     assert [r.requirement for r in report.results if r.verdict == "FAIL"] == ["throughput/ratio"]
 

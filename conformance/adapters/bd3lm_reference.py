@@ -56,6 +56,12 @@ SPEC = replace(
     },
     dial=Dial(turn_block_size),
     capabilities={name: reason for name, reason in SHIPPED.capabilities.items() if name != "denoise"},
+    ceilings={
+        # It leaves all arithmetic to the model.
+        "forward": 1.15,
+        # It shows every tensor, scores and patterns too, which fused attention makes for nobody else.
+        "cache": 2.5,
+    },
     sampler=Sampler(
         sample,
         layout="sample",

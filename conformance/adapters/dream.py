@@ -77,6 +77,6 @@ SPEC = AdapterSpec(
         ),
         resumable=False,
     ),
-    bench={"hidden_size": 384, "num_hidden_layers": 4, "intermediate_size": 1536, "max_position_embeddings": 192},
+    bench={"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 1024, "max_position_embeddings": 256},
     axes=("n", "d_model", "d_mlp", "d_vocab", "d_model//heads", "heads", "kv_heads"),
 )

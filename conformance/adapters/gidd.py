@@ -75,6 +75,6 @@ SPEC = AdapterSpec(
         block=4,
         from_prompt=True,
     ),
-    bench={"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 3, "max_position_embeddings": 128},
+    bench={"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "max_position_embeddings": 256},
     axes=("n", "n//3", "d_model//heads", "d_model", "d_mlp", "d_vocab"),
 )

@@ -77,6 +77,6 @@ SPEC = AdapterSpec(
         from_prompt=True,
     ),
     parameterisation="softmax",
-    bench={"d_model": 512, "n_layers": 2, "mlp_hidden_size": 1536, "max_sequence_length": 256},
+    bench={"d_model": 256, "n_layers": 4, "mlp_hidden_size": 1024, "max_sequence_length": 256},
     axes=("n", "d_model", "d_mlp", "d_vocab", "d_model//heads", "heads", "groups"),
 )

@@ -74,7 +74,7 @@ SPEC = AdapterSpec(
         most_rows=1,
         block=BLOCK,
     ),
-    bench={"hidden_size": 512, "intermediate_size": 1536, "moe_intermediate_size": 512, "head_dim": 128}
-    | {"max_position_embeddings": 256},
+    bench={"hidden_size": 256, "intermediate_size": 1024, "moe_intermediate_size": 256, "head_dim": 64}
+    | {"num_hidden_layers": 4, "max_position_embeddings": 256},
     axes=("n", "(heads+2*kv_heads)*d_head"),
 )

@@ -1,16 +1,15 @@
-"""throughput: work that no value shows."""
+"""Counts: work that is done twice, or for nobody."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from . import mutant
-from .surgery import around, component, on_bridge, output
+from .. import mutant
+from ..surgery import around, component, on_bridge, output
 
 if TYPE_CHECKING:
-    from ..subject import Boot
+    from ...subject import Boot
 
 
 @mutant(kills="throughput/flops")
@@ -34,16 +33,17 @@ def one_copy_more(boot: Boot) -> None:
     on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits.clone()))
 
 
-@mutant(kills="throughput/ratio")
-def waits_in_python(boot: Boot) -> None:
-    """Every forward spends as long in Python as it spends in arithmetic, and dispatches nothing there."""
+@mutant(kills="throughput/python-calls")
+def asks_every_module(boot: Boot) -> None:
+    """Every forward asks every module whether it is in eval mode, as code does that trusts nobody."""
 
-    def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        start = perf_counter()
-        got = inner(*args, **kwargs)
-        end = perf_counter()
-        while perf_counter() < 2 * end - start:
-            pass
-        return got
+    def defect(bridge: Any) -> None:
+        modules = bridge.original_model.modules
 
-    on_bridge(boot, lambda bridge: around(bridge, "forward", forward))
+        def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            assert not any(module.training for module in modules())
+            return inner(*args, **kwargs)
+
+        around(bridge, "forward", forward)
+
+    on_bridge(boot, defect)
