@@ -23,6 +23,9 @@ HEAD = ("adapter", "versions", "verdict", "hook tree", "logits", "operators", "f
 VERSIONS = ("transformers", "transformer-lens")
 """Distributions that tell the rows apart."""
 
+COUNTED = ("throughput/operators", "throughput/flops")
+"""Requirements that count what a version of a library has no say in; calls of Python it has."""
+
 NOTHING = "-"
 """The cell of what was not judged, or not recorded."""
 
@@ -155,13 +158,13 @@ def _first(name: str, base: Leg) -> tuple[str, ...]:
 
 
 def _against(name: str, base: Leg, leg: Leg) -> tuple[str, ...]:
-    changes = _changes(name, base, leg)
+    counts = [count for count in _changes(name, base, leg).counts if count.requirement in COUNTED]
     ratio, before = leg.ratio(name), base.ratio(name)
     change = "" if ratio is None or before is None else f" ({ratio / before - 1:+.1%})"
     return (
         _tree_cell(name, base, leg),
         _logits_cell(name, base, leg),
-        (f"{len(changes.counts)} changed" if changes.counts else "same") if _counted(name, base, leg) else NOTHING,
+        (f"{len(counts)} changed" if counts else "same") if _counted(name, base, leg) else NOTHING,
         NOTHING if ratio is None else f"x{ratio:.3f}{change}",
     )
 
@@ -175,7 +178,7 @@ def _changes(name: str, base: Leg, leg: Leg) -> Changes:
 def _counted(name: str, *legs: Leg) -> bool:
     """Whether all of them counted operators."""
     return all(
-        any(result["requirement"] == "throughput/operators" and result.get("facts") for result in adapter["results"])
+        any(result["requirement"] == COUNTED[0] and result.get("facts") for result in adapter["results"])
         for adapter in (leg.adapters[name] for leg in legs)
     )
 
@@ -236,7 +239,7 @@ def _told(base: Leg, others: Sequence[Leg]) -> Iterator[str]:
                 lines += [f"    {line}" for line in diff[:MOST]]
             lines += [
                 f"  {each.requirement} ({each.layout}): {each.name} {each.base} -> {each.head}"
-                for each in changes.counts[:MOST]
+                for each in [count for count in changes.counts if count.requirement in COUNTED][:MOST]
             ]
             if lines:
                 yield "\n".join((f"\n{name} under {leg.versions}", *lines))
