@@ -18,10 +18,19 @@ PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() 
 TRANSFORMERS = (PINNED["transformers"], "5.9.0", "5.16.1", "newest")
 """The one that all else is tested with, the oldest that is supported, one in the middle, and what users get today."""
 
-LENS = (PINNED["transformer-lens"],)
+LENS = (PINNED["transformer-lens"], "4.2.0", "4.1.0", "4.0.0")
+"""The one that all else is tested with, and the minors before it that ship adapters for these models."""
 
-CELLS = tuple(f"transformers-{transformers}, lens-{lens}" for lens in LENS for transformers in TRANSFORMERS)
-"""The legs by name; all are held against the first."""
+
+def cell(transformers: str, lens: str) -> str:
+    """The name of a leg, between its brackets."""
+    return f"transformers-{transformers}, lens-{lens}"
+
+
+CELLS = tuple(
+    dict.fromkeys((*(cell(each, LENS[0]) for each in TRANSFORMERS), *(cell(TRANSFORMERS[0], e) for e in LENS)))
+)
+"""What the table shows: either library in every version, beside the pinned other. All are held against the first."""
 
 DECIDED = ("transformers", "tokenizers", "huggingface-hub", "transformer-lens")
 """What a leg decides itself; everything else is as constrained."""
@@ -99,7 +108,7 @@ def types(session: nox.Session) -> None:
 def leg(session: nox.Session, transformers: str, lens: str) -> None:
     """One cell of the matrix; names after `--` are adapters, all by default."""
     lay(session, wanted("transformers", transformers), wanted("transformer-lens", lens))
-    judge(session, report(session, f"transformers-{transformers}, lens-{lens}"))
+    judge(session, report(session, cell(transformers, lens)))
 
 
 @nox.session(requires=["env"], default=False)
@@ -112,17 +121,17 @@ def upstream(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["env"], default=False)
 def matrix(session: nox.Session) -> None:
     """Every leg, then one table of what each version changes; names after `--` are adapters, all by default."""
-    for cell in CELLS:
-        for left in report(session, cell).parent.glob(f"{cell}.*"):
-            left.unlink()
-        session.notify(f"leg({cell})")
+    for name in CELLS:
+        for ending in (".json", ".safetensors"):
+            report(session, name).with_suffix(ending).unlink(missing_ok=True)
+        session.notify(f"leg({name})")
     session.notify("table")
 
 
 @nox.session(venv_backend="none", requires=["env"], default=False)
 def table(session: nox.Session) -> None:
     """The table alone, over the reports of the legs that were run."""
-    run(session, "python", "-m", "conformance", "matrix", *(str(report(session, cell)) for cell in CELLS))
+    run(session, "python", "-m", "conformance", "matrix", *(str(report(session, name)) for name in CELLS))
 
 
 def wanted(name: str, version: str) -> str:
