@@ -17,12 +17,15 @@ import pytest
 
 from conformance import commands
 from conformance.gate import gate, speed
-from conformance.gate.runs import Judged, Runner
+from conformance.gate.runs import Judged, Runner, reason
 from conformance.gate.tree import Tree
 
 STUDY = runpy.run_path(str(Path(__file__).parent.parent / "ci" / "gate_study.py"), run_name="study")
 
-ANNOTATION = re.compile(r"::error file=src/mine/adapter\.py,line=\d+,title=conformance of mine%3A (?P<rule>[a-z-]+)::")
+ANNOTATION = re.compile(
+    r"::error file=src/mine/(adapter\.py|mine\.deviations\.toml),line=\d+,"
+    r"title=conformance of mine%3A (?P<rule>[a-z-]+)::"
+)
 
 REPORTS: dict[str, Judged] = {}
 """By the hash of a tree, so that the base of all commits is judged once."""
@@ -33,7 +36,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     """The repository and its commits by name; at the size of the miniature, a forward takes milliseconds."""
     top = tmp_path_factory.mktemp("repository")
     REPORTS.clear()
-    return top, STUDY["build"](top, fields="bench={}, ceiling=9.0,")
+    return top, STUDY["build"](top, fields="    bench={},\n")
 
 
 @pytest.fixture
@@ -81,7 +84,8 @@ def judged_here(pytester: pytest.Pytester, tree: Tree, adapter: str) -> Judged:
         result = pytester.runpytest_inprocess(
             "--adapter", adapter, "--conform-report", str(report), f"--junitxml={junit}"
         )
-    assert report.is_file(), result.stderr.str()
+    if not report.is_file():
+        return Judged(None, cannot=reason(int(result.ret), result.stdout.str() + result.stderr.str(), tree))
     return Judged(json.loads(report.read_text()), junit.read_text())
 
 
@@ -124,3 +128,9 @@ def test_a_renamed_hook_with_its_snapshot(hold: Callable[..., Any]) -> None:
     assert rules == []
     assert "hooks in `sample`" in summary
     assert "`blocks.0.modulation.hook_in`" in summary
+
+
+def test_an_entry_without_a_reason(hold: Callable[..., Any]) -> None:
+    rules, summary = hold("declares without a reason")
+    assert rules == ["ledger"], summary
+    assert "src/mine/mine.deviations.toml, entry 57: field 'because' is missing" in summary

@@ -39,7 +39,7 @@ def run(given: argparse.Namespace) -> int:
     from ..gate import GateError
 
     # A cancelled job ends as an interrupted one does: processes end, folders go.
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _run(given)
     except GateError as error:
@@ -47,6 +47,8 @@ def run(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was left behind", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -47,7 +47,8 @@ def failures(judged: Judgement) -> Iterator[Failure]:
     if judged.vanished:
         yield Failure("vanished", judged.adapter, "base has this adapter and head does not; say so in an issue first")
     if judged.cannot:
-        yield Failure("cannot-run", judged.adapter, judged.cannot)
+        rule = "ledger" if judged.cannot.startswith("ledger ") else "cannot-run"
+        yield Failure(rule, judged.adapter, judged.cannot)
     if judged.changes is not None:
         yield from _of_run(judged.adapter, judged.changes)
         yield from _of_findings(judged.adapter, judged.changes)

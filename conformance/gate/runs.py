@@ -80,7 +80,7 @@ class Runner:
         command = [sys.executable, "-m", "pytest", "--adapter", adapter, "-n", "0", *options]
         status, said = self.run(command, tree, folder)
         if not (folder / REPORT).is_file():
-            return Judged(None, cannot=_reason(status, said, tree))
+            return Judged(None, cannot=reason(status, said, tree))
         judged = Judged(_read(folder / REPORT), (folder / JUNIT).read_text(encoding="utf-8"))
         if kept is not None and judged.document is not None and judged.document["verdicts"]["state"] == "COMPLETE":
             _keep(folder, kept)
@@ -128,7 +128,7 @@ def environment(tree: Tree) -> dict[str, str]:
     return {**before, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_OFFLINE": "1", "PY_COLORS": "0"}
 
 
-def _reason(status: int, said: str, tree: Tree) -> str:
+def reason(status: int, said: str, tree: Tree) -> str:
     """The one line that says why a run gave no report; pytest's own where it refused the request."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     refused = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

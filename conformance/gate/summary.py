@@ -64,7 +64,7 @@ def row(judged: Judgement) -> list[str]:
         return [name, "not affected", *[""] * (len(HEADINGS) - 2)]
     word = "**FAIL**" if judged.failures else "pass"
     if changes is None:
-        return [name, word, "", text(judged.cannot) or "gone", *[""] * (len(HEADINGS) - 4)]
+        return [name, word, "", "gone" if judged.vanished else "no report", *[""] * (len(HEADINGS) - 4)]
     return [
         name,
         word,
