@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+NEED_ADAPTER = ("checkpoint", "trust_remote_code", "conform_report", "complete", "write_deviations", "baseline_update")
+"""Options that mean nothing without an adapter."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the group `conformance`."""
@@ -28,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--write-deviations", metavar="PATH", help="draft ledger entries for what fails, with reasons left to write"
     )
+    group.addoption(
+        "--baseline-update",
+        action="store_true",
+        help="put down the miniature's ratios of time as this machine's baseline, beside the spec; needs an idle core",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,6 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
         start(config)
         return
-    for name in ("checkpoint", "trust_remote_code", "conform_report", "complete", "write_deviations"):
+    for name in NEED_ADAPTER:
         if config.getoption(name) not in (None, False):
             raise pytest.UsageError(f"--{name.replace('_', '-')} needs an adapter to judge; add --adapter NAME")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import baselines
 from .collection import CaseItem, Suite
 from .finding import Outcome, Verdict
 from .offline import offline
@@ -67,6 +68,7 @@ def start(config: pytest.Config) -> None:
         raise pytest.UsageError("--adapter: snapshots need the plugin syrupy; add -p syrupy, or drop -p no:syrupy")
     _stay(config)
     _refuse_update_of_installed(config, request)
+    _check_baselines(request)
     for family in FAMILIES:
         config.pluginmanager.import_plugin(module_of(family))
         config.addinivalue_line("markers", f"{family}: requirements of the family {family}")
@@ -122,13 +124,22 @@ def _share_snapshot_folders(request: Request) -> None:
 
 
 def _refuse_update_of_installed(config: pytest.Config, request: Request) -> None:
-    if not config.getoption("update_snapshots", default=False):
-        return
+    for name, what in (("--snapshot-update", "snapshots"), ("--baseline-update", "baselines")):
+        asked = config.getoption("update_snapshots" if what == "snapshots" else "baseline_update", default=False)
+        for spec in request.specs if asked else ():
+            if "site-packages" in spec.folder.parts:
+                raise pytest.UsageError(
+                    f"{name}: the {what} of {spec.name} are part of an installed package; update a checkout"
+                )
+
+
+def _check_baselines(request: Request) -> None:
+    """What cannot be read is said before anything is timed."""
     for spec in request.specs:
-        if "site-packages" in spec.snapshots.parts:
-            raise pytest.UsageError(
-                f"--snapshot-update: the snapshots of {spec.name} are part of an installed package; update a checkout"
-            )
+        try:
+            baselines.read(baselines.path_of(spec))
+        except baselines.BaselineError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 class Run:
