@@ -126,6 +126,9 @@ def _requirement(section: Section, required: Requirement, evidence: Evidence) ->
             seen = evidence.rows.get((section.title, entry), Seen())
             cells = (f"`{entry.at}`", _layouts(entry, required), entry.finding, seen.got, seen.want, seen.size)
             yield f"| {' | '.join(cells)} |"
+        if not entries[0].in_range():
+            yield ""
+            continue
         code = block(section.spec, entries)
         yield f"\n```python\n{code}```\n\nprints\n\n```text\n{evidence.prints.get(code, '')}```\n"
 
@@ -260,7 +263,9 @@ def renewed(old: str, specs: Sequence[AdapterSpec], name: str, *, judge: bool = 
             evidence.rows.update(observe(section, report))
     for section in mine:
         for id in known:
-            for code in (block(section.spec, entries) for entries in groups(section.entries, id)):
+            # What is declared for other versions shows nothing with these.
+            here = (entries for entries in groups(section.entries, id) if entries[0].in_range())
+            for code in (block(section.spec, entries) for entries in here):
                 output = printed(code)
                 # What differs by rounding alone stays as it was, so that a diff shows what changed.
                 if not alike(evidence.prints.get(code, ""), output):

@@ -8,14 +8,14 @@ There is one baseline for all versions; what differs stands in `overrides.toml` 
     because  = "the attribute was renamed in 5.12"
     lines    = ["-rope_theta = 10000", "+rotary_base = 10000"]
 
-`lines` are a diff against the baseline: lines that go have "-" before them, lines that come "+", lines that stay and
-only say where a blank. Those of the baseline stand together there, and once; after a "+" the next place begins.
+`lines` are a diff against the baseline, in its order: a line that goes has "-" before it, a line that comes "+", and
+one that stays and only says where a blank.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,32 +47,22 @@ class Override:
 
     def applied(self, text: Sequence[str]) -> list[str]:
         """The lines of a snapshot, changed; OverrideError when they are not those that it speaks of."""
-        changed = list(text)
-        for old, new in self._hunks():
-            found = [at for at in range(len(changed) - len(old) + 1) if changed[at : at + len(old)] == old]
-            if len(found) != 1:
-                raise OverrideError(
-                    f"{self.where}: {len(found)} places of {self.snapshot}.txt read {' / '.join(old)!r}, want one; "
-                    "write lines that stand there, or delete the entry"
-                )
-            changed[found[0] : found[0] + len(old)] = new
+        changed, at = list(text), 0
+        for sign, line in ((line[0], line[1:]) for line in self.lines):
+            if sign != "+":
+                if line not in changed[at:]:
+                    raise OverrideError(
+                        f"{self.where}: {self.snapshot}.txt has no line {line!r} there; "
+                        "write lines that stand in it, in its order, or delete the entry"
+                    )
+                at = changed.index(line, at)
+            if sign == "-":
+                del changed[at]
+                continue
+            if sign == "+":
+                changed.insert(at, line)
+            at += 1
         return changed
-
-    def _hunks(self) -> Iterator[tuple[list[str], list[str]]]:
-        """What stands at each place, and what comes instead."""
-        old: list[str] = []
-        new: list[str] = []
-        added = False
-        for line in self.lines:
-            if line[0] != "+" and added:
-                yield old, new
-                old, new = [], []
-            added = line[0] == "+"
-            if line[0] != "+":
-                old.append(line[1:])
-            if line[0] != "-":
-                new.append(line[1:])
-        yield old, new
 
 
 def in_force(baseline: Path) -> list[Override]:
@@ -136,6 +126,4 @@ def _entry(where: str, item: Mapping[str, Any], known: Container[str] | None) ->
     lines = item["lines"]
     if not isinstance(lines, list) or not all(isinstance(line, str) and line[:1] in ("-", "+", " ") for line in lines):
         raise OverrideError(f"{where}: lines is a list of texts that start with '-', '+' or a blank, got {lines!r}")
-    if lines[0].startswith("+"):
-        raise OverrideError(f"{where}: lines start with {lines[0]!r}; put the line before it first, after a blank")
     return Override(item["snapshot"], tuple(item["versions"]), item["because"], tuple(lines), where)

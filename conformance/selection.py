@@ -142,9 +142,10 @@ def position_axis(bridge: Any, point: Any, tensor: Tensor, step: Step) -> int | 
     """
     if getattr(point, "positionless", False):
         return None
-    axis: int = bridge._pos_slice_dim(point.name, point)
+    declared = getattr(point, "pos_dim", None)
+    axis: int = bridge._pos_slice_dim(point.name) if declared is None else declared
     shape = tuple(tensor.shape)
-    if getattr(point, "pos_dim", None) is None and len(shape) == 2:
+    if declared is None and len(shape) == 2:
         ids = not tensor.is_floating_point() and shape[0] == len(step.canvas)
         axis = axis if ids else len(shape)
     fits = -len(shape) <= axis < len(shape) and shape[axis] == len(stream_of(step))

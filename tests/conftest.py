@@ -109,7 +109,8 @@ def third_party(pytester: pytest.Pytester) -> Callable[..., str]:
         snapshots = pytester.path / "snapshots" / name
         snapshots.mkdir(parents=True)
         for path in (folder / "snapshots" / "bd3lm").iterdir():
-            (snapshots / path.name.replace("[bd3lm", f"[{name}")).write_text(path.read_text())
+            text = path.read_text().replace("[bd3lm", f"[{name}")
+            (snapshots / path.name.replace("[bd3lm", f"[{name}")).write_text(text)
         return f"{module}:SPEC"
 
     return write

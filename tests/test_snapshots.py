@@ -10,6 +10,7 @@ import pytest
 from conformance import mutants
 from conformance.adapters.bd3lm import SPEC
 from conformance.mutants.surgery import around_firing, on_bridge
+from conformance.overrides import Override
 from conformance.requirement import requirements
 
 REGISTRY = requirements()
@@ -150,19 +151,15 @@ BROKEN = {
         OVERRIDE.replace("-default", "default"),
         ", entry 1: lines is a list of texts that start with '-', '+' or a blank, got ['default_prepend_bos = True', *",
     ),
-    "a line that comes from nowhere": (
-        OVERRIDE.replace('"-default_prepend_bos = True", ', ""),
-        ", entry 1: lines start with '+default_prepend_bos = False'; put the line before it first, after a blank",
-    ),
     "lines that are not there": (
         OVERRIDE.replace("bos = True", "bos = None"),
-        ", entry 1: 0 places of config[mine].txt read 'default_prepend_bos = None', want one; "
-        "write lines that stand there, or delete the entry",
+        ", entry 1: config[mine].txt has no line 'default_prepend_bos = None' there; "
+        "write lines that stand in it, in its order, or delete the entry",
     ),
     "two at one place": (
         OVERRIDE + OVERRIDE,
-        ", entry 2: 0 places of config[mine].txt read 'default_prepend_bos = True', want one; "
-        "write lines that stand there, or delete the entry",
+        ", entry 2: config[mine].txt has no line 'default_prepend_bos = True' there; "
+        "write lines that stand in it, in its order, or delete the entry",
     ),
 }
 
@@ -179,6 +176,20 @@ def test_an_override_that_cannot_be_trusted(case: str, home: Path, refused: Call
     text, message = BROKEN[case]
     (home / "overrides.toml").write_text(text)
     refused(f"{home}/overrides.toml{message}", "--adapter", "adapter_mine:SPEC")
+
+
+@pytest.mark.parametrize(
+    ("lines", "want"),
+    [
+        (["-b", "+B"], "aBcad"),
+        (["+x", " a", "+y"], "xaybcad"),
+        ([" c", "-a", "+x", "+y", "-d"], "abcxy"),
+        (["-a", "-d", "+e"], "bcae"),
+        (["-c", "-a", " d", "+e"], "abde"),
+    ],
+)
+def test_lines_are_a_diff_in_the_order_of_the_baseline(lines: list[str], want: str) -> None:
+    assert Override("s", (), "", tuple(lines), "here").applied(list("abcad")) == list(want)
 
 
 CONFIG = ("--adapter", "adapter_mine:SPEC", "conformance.snapshot::config")

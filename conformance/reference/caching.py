@@ -29,7 +29,8 @@ def position_axis(point: HookPoint, tensor: Tensor) -> int | None:
     """The axis of a hook's tensor that is position; None where it has none, as its hook point says: `positionless`."""
     if tensor.ndim < 2 or getattr(point, "positionless", False):
         return None
-    return TransformerBridge._pos_slice_dim(point.name or "", point) % tensor.ndim
+    declared = getattr(point, "pos_dim", None)
+    return (TransformerBridge._pos_slice_dim(point.name or "") if declared is None else declared) % tensor.ndim
 
 
 def cut(tensor: Tensor, axis: int | None, positions: Slice) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
-from transformer_lens.tools.analysis import logit_lens
 from transformer_lens.utilities.slice import Slice
 
 
@@ -28,6 +27,9 @@ class DiffusionCache(ActivationCache):
         model: Any = self.model
         if not self._modulation_names(model.cfg.n_layers) or not kwargs.get("apply_ln", True):
             return super().logit_lens(**kwargs)
+        # Not above: before 4.2 there is none, and all else works.
+        from transformer_lens.tools.analysis import logit_lens
+
         rows, lens = kwargs.get("batch_slice"), kwargs.get("lens")
         shift, scale = self._modulation(model.cfg.n_layers, False, rows, "logit_lens")
 
