@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 
 CONSTRAINTS = Path("ci/constraints.txt")
-PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if line[:1] not in ("", "#"))
 
 TRANSFORMERS = (PINNED["transformers"], "5.9.0", "5.16.1", "newest")
 """The one that all else is tested with, the oldest that is supported, one in the middle, and what users get today."""
@@ -52,7 +52,7 @@ def env(session: nox.Session) -> None:
 
 def shared(session: nox.Session) -> Path:
     """Where that environment lies."""
-    return session.cache_dir.parent / "env"
+    return session.cache_dir.parent.resolve() / "env"
 
 
 def run(session: nox.Session, command: str, *arguments: str) -> None:
@@ -115,7 +115,7 @@ def leg(session: nox.Session, transformers: str, lens: str) -> None:
 @nox.session(requires=["env"], default=False)
 def upstream(session: nox.Session) -> None:
     """The newest pre-releases of transformers and TransformerLens, on the torch that all else is tested with."""
-    lay(session, "--pre", "transformers", "transformer-lens")
+    lay(session, "transformers", "transformer-lens", "--pre")
     judge(session, report(session, "upstream"))
 
 
@@ -140,16 +140,15 @@ def wanted(name: str, version: str) -> str:
     return name if version == "newest" else f"{name}=={version}"
 
 
-def lay(session: nox.Session, *wanted: str) -> None:
+def lay(session: nox.Session, transformers: str, lens: str, *options: str) -> None:
     """Fill a session's own environment with these alone, and put the shared one below it."""
     _prepare(session)
+    session.run("python", "-c", BELOW, *map(str, shared(session).glob("lib/python*/site-packages")), silent=True)
     rest = Path(session.create_tmp()) / "constraints.txt"
     rest.write_text("".join(f"{name}=={version}\n" for name, version in PINNED.items() if name not in DECIDED))
-    session.run("python", "-c", BELOW, *map(str, shared(session).glob("lib/python*/site-packages")), silent=True)
-    options = [option for option in wanted if option.startswith("--")]
-    session.install("--upgrade", "-c", str(rest), *options, *(w for w in wanted if w.startswith("transformers")))
+    session.install("--upgrade", *options, "-c", str(rest), transformers)
     # What TransformerLens needs besides is there, and its torch is not to be touched.
-    session.install("--upgrade", "--no-deps", *options, *(w for w in wanted if w.startswith("transformer-lens")))
+    session.install("--upgrade", *options, "--no-deps", lens)
 
 
 def judge(session: nox.Session, report: Path) -> None:
