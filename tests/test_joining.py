@@ -130,6 +130,7 @@ def test_the_verdict_is_that_of_a_single_run_byte_for_byte(desk: Desk, real: Rea
 
 def test_the_order_in_which_reports_are_given_does_not_matter(desk: Desk) -> None:
     first = desk.merge(*desk.reports)[1], desk.merged()
+    shutil.rmtree(desk.folder / "merged")
     assert (desk.merge(*reversed(desk.reports))[1], desk.merged()) == first
 
 
@@ -300,6 +301,15 @@ def test_an_altered_plan_is_refused(desk: Desk) -> None:
     plan["include"].pop()
     desk.plan.write_text(json.dumps(plan))
     desk.refuses(f"{desk.plan}: was altered, or shards were taken out; make it again with `conformance plan`")
+
+
+def test_nothing_old_stands_beside_what_is_merged(desk: Desk) -> None:
+    assert desk.merge()[0] == 0
+    before = desk.merged()
+    status, out, (line,) = desk.merge()
+    assert (status, out) == (4, "")
+    assert line.startswith(f"ERROR: --output {desk.folder / 'merged'}: is not empty; name a new folder")
+    assert desk.merged() == before
 
 
 def test_what_cannot_be_written_is_said(desk: Desk) -> None:

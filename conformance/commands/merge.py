@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("plan", metavar="PLAN", type=Path, help="what `conformance plan` printed, as a file")
     parser.add_argument("reports", metavar="REPORT", type=Path, nargs="*", help="what the shards wrote")
-    parser.add_argument("--output", metavar="OUT", type=Path, required=True, help="a folder for the joined reports")
+    parser.add_argument("--output", metavar="OUT", type=Path, required=True, help="a new folder for the joined reports")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -26,6 +26,8 @@ def run(given: argparse.Namespace) -> int:
     from .. import joining, shards
     from ..report import document, overview
 
+    if given.output.is_dir() and any(given.output.iterdir()):
+        raise CommandError(f"--output {given.output}: is not empty; name a new folder, so that nothing old is in it")
     try:
         runs = joining.join(shards.read(given.plan), given.reports)
     except shards.PlanError as error:

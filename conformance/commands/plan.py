@@ -1,4 +1,4 @@
-"""Print the shards of work that is larger than one machine, as a matrix for GitHub Actions takes them.
+"""Print the shards of work that is larger than one machine, as a matrix that GitHub Actions takes.
 
 Every shard judges some adapters on their own models, or one adapter on one checkpoint, in one environment, by the
 command that stands in it; `conformance merge` makes the one verdict of their reports. No model is loaded.
@@ -14,7 +14,11 @@ from . import CommandError
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "--adapter", action="append", default=[], metavar="NAME", help="as for pytest: a name, all, or module:SPEC"
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="as for pytest: a name, several with commas, all, or module:SPEC; repeatable",
     )
     parser.add_argument(
         "--checkpoint",
