@@ -76,7 +76,7 @@ def paired_ratio(subject: Call, reference: Call, ceiling: float, first: Measure 
 
     `first` measures the first stage, for instance by way of pytest-benchmark; by default all is timed directly.
     """
-    with _quiet():
+    with quiet():
         for _ in range(WARM_UP):
             subject(), reference()
         timed: list[Seconds] = []
@@ -165,7 +165,7 @@ def _pair(subject: Call, reference: Call, *, swapped: bool) -> Seconds:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """One thread, no garbage collection: the two largest sources of noise that a process controls."""
     import torch
 
