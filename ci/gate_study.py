@@ -113,19 +113,20 @@ def loaded(model):
 SLOW = '''
 """What is done to a model once it is loaded."""
 
+from itertools import dropwhile
 from time import process_time
 
 
 def loaded(model):
     """Every forward takes 15 % longer, whatever the machine, by no operator and hardly any call more."""
-    forward, start = model.forward, process_time()
-    sum(range(1_000_000))
-    rate = 1_000_000 / (process_time() - start)
+    forward = model.forward
 
     def slow(*args, **kwargs):
         start = process_time()
         out = forward(*args, **kwargs)
-        sum(range(int(0.15 * rate * (process_time() - start))))
+        end = start + 1.15 * (process_time() - start)
+        # Reads the clock until it shows more than that.
+        next(dropwhile(end.__gt__, iter(process_time, None)))
         return out
 
     model.forward = slow

@@ -24,6 +24,13 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on GitHub."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """A repository with two commits, of which the second only adds to its README."""
@@ -210,3 +217,26 @@ def test_names_with_anything_in_them(repo: Path) -> None:
     git(repo, "commit", "--quiet", "-m", "strange")
     here = Repository.at(repo)
     assert here.changed(here.revision("--base", "main~1"), here.revision("--head", "main")) == [strange]
+
+
+def test_the_summary_of_a_step(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = tmp_path / "step.md"
+    step.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    assert commands.main(["gate", "--repository", str(repo), "--base", "main~1"]) == 0
+    assert step.read_text().startswith("before\n## gate: PASS; the change affects no adapter")
+
+
+def test_called_from_a_hook_of_git(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "another"))
+    assert Repository.at(repo).top == repo
+
+
+def test_an_adapter_that_is_gone(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repo / "pyproject.toml").write_text("[project]\n")
+    git(repo, "commit", "--quiet", "--all", "-m", "gone")
+    assert commands.main(["gate", "--repository", str(repo), "--base", "main~1", "--annotations"]) == 1
+    out = capsys.readouterr().out
+    assert "**FAIL** `mine` base has this adapter and head does not" in out
+    assert "::error file=pyproject.toml,line=1,title=conformance of mine%3A vanished::" in out

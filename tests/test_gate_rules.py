@@ -85,7 +85,8 @@ def test_slow_gone_and_without_report() -> None:
         "a forward in train takes 1.150 times as long as at base, allowed 1.075",
     )
     assert rules(Judgement("mine", "mine:SPEC", vanished=True)) == ["vanished"]
-    assert rules(Judgement("mine", "mine:SPEC", why="x", cannot="ledger is no TOML")) == ["cannot-run"]
+    assert rules(Judgement("mine", "mine:SPEC", why="x", cannot="ledger x: not valid TOML")) == ["ledger"]
+    assert rules(Judgement("mine", "mine:SPEC", why="x", cannot="no report, exit status 9")) == ["cannot-run"]
 
 
 def test_a_requirement_with_a_finding_is_not_told_twice() -> None:

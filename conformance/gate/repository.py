@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +90,10 @@ class Repository:
             GateError: git cannot write them, for instance because a partial clone lacks their content.
         """
         folder.mkdir()
-        index = {**os.environ, "GIT_INDEX_FILE": str(folder.with_suffix(".index"))}
+        index = {"GIT_INDEX_FILE": str(folder.with_suffix(".index"))}
         try:
-            _git(self.top, "read-tree", revision.commit, env=index)
-            _git(self.top, "checkout-index", "--all", "--quiet", f"--prefix={folder}/", env=index)
+            _git(self.top, "read-tree", revision.commit, extra=index)
+            _git(self.top, "checkout-index", "--all", "--quiet", f"--prefix={folder}/", extra=index)
         except subprocess.CalledProcessError as error:
             raise GateError(f"{revision}: cannot be checked out: {_said(error)}; `git fsck` says more") from None
         return folder / self.prefix
@@ -107,9 +107,13 @@ class Repository:
 
 PLACES = ("toplevel", "prefix")
 
+LOCAL = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+"""What git sets for its hooks, and what would have it look at another repository."""
 
-def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
-    command: Sequence[str] = ("git", "-C", str(folder), *arguments)
+
+def _git(folder: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
+    command = ("git", "-C", str(folder), *arguments)
+    env = {name: value for name, value in os.environ.items() if name not in LOCAL} | dict(extra or {})
     done = subprocess.run(command, env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     return done.stdout.decode(errors="surrogateescape")
 
