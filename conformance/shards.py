@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,8 @@ class Shard:
     """One job: `command` judges `adapters` in an environment with `versions`, and writes its report into `ID.json`.
 
     `adapters` is what `--adapter` takes and `checkpoint` what `--checkpoint` takes, empty where each adapter is judged
-    on its own model; `versions` are exact pins as pip takes them, separated by spaces, empty for whatever is installed.
+    on its own model; `fetch` names what the hub cache must hold, as OWNER/NAME@REV, and `versions` are exact pins as
+    pip takes them, empty for whatever is installed; both are separated by spaces.
     `expects` says by adapter which model and which cases its report must be about, and `plan` is the digest of the
     whole plan.
     """
@@ -47,6 +49,7 @@ class Shard:
     adapters: str
     model: str
     checkpoint: str
+    fetch: str
     versions: str
     command: str
     contract: str
@@ -136,16 +139,17 @@ def _located(spec: AdapterSpec, name: str, trust: bool) -> Source:
     """A checkpoint; a repository at a revision may be one that only the machines of the shards have."""
     if not trust:
         raise PlanError(f"--checkpoint {name}: holds code of its own; add --trust-remote-code to run it")
+    repo, _, revision = name.partition("@")
+    elsewhere = not os.path.exists(os.path.expanduser(name)) and not name.startswith((".", "/", "~"))
+    if elsewhere and repo.count("/") == 1 and not revision:
+        raise PlanError(
+            f"--checkpoint {name}: shards on several machines may find several revisions; pin one as {repo}@REV"
+        )
     try:
         folder = checkpoint.locate(name)
     except checkpoint.CheckpointError:
-        repo, _, revision = name.partition("@")
-        if name.startswith((".", "/", "~")) or repo.count("/") != 1:
+        if not elsewhere or repo.count("/") != 1:
             raise
-        if not revision:
-            raise PlanError(
-                f"--checkpoint {name}: shards on several machines may find several revisions; pin one as {repo}@REV"
-            ) from None
         return Source(Path(name), label(name), trusted=True, miniature=False)
     checkpoint.read_config(folder, spec)
     return Source(folder, label(name), trusted=True, miniature=False)
@@ -191,11 +195,13 @@ def _pin(text: str) -> tuple[str, str]:
 
 def _part(judged: Sequence[Judged], name: str) -> Shard:
     """A shard that has no environment yet."""
+    models = [name or str(spec.checkpoint) for _, spec, source in judged if not source.miniature]
     return Shard(
         id="",
         adapters=",".join(part for part, _, _ in judged),
         model=", ".join(dict.fromkeys(source.label for _, _, source in judged)),
         checkpoint=name,
+        fetch=" ".join(model for model in models if not os.path.isdir(os.path.expanduser(model))),
         versions="",
         command="",
         contract=CONTRACT_VERSION,

@@ -91,7 +91,7 @@ def test_a_folder_is_planned_with_the_digests_that_a_run_reports(
     from conformance import checkpoint
 
     (shard,) = planned(capsys, "--checkpoint", f"bd3lm={model}", "--trust-remote-code")
-    assert (shard["model"], shard["checkpoint"]) == ("checkpoint model", str(model))
+    assert (shard["model"], shard["checkpoint"], shard["fetch"]) == ("checkpoint model", str(model), "")
     expected = shard["expects"]["bd3lm"]
     assert expected["code"] == checkpoint.content_key(model)
     assert expected["weights"] == checkpoint.weights_key(model)
@@ -107,6 +107,19 @@ def test_a_repository_at_a_revision_need_not_be_here(capsys: pytest.CaptureFixtu
     )
     assert (own["model"], other["model"]) == ("miniature bd3lm", f"checkpoint {name}")
     assert (other["expects"]["bd3lm"]["code"], other["expects"]["bd3lm"]["weights"]) == (None, None)
+    assert (own["fetch"], other["fetch"]) == ("", name)
+
+
+def test_an_adapter_without_a_miniature_is_judged_on_the_checkpoint_of_its_spec(
+    capsys: pytest.CaptureFixture[str], spec: Callable[..., str], pytester: pytest.Pytester
+) -> None:
+    pytester.syspathinsert()
+    mine = spec(f"checkpoint='owner/bd3lm@{REVISION}', fixture=None")
+    (shard,) = planned(capsys, "--adapter", f"bd3lm,{mine}", "--together", "2", "--trust-remote-code")
+    assert (shard["adapters"], shard["checkpoint"]) == (f"bd3lm,{mine}", "")
+    assert shard["model"] == f"miniature bd3lm, checkpoint owner/bd3lm@{REVISION}"
+    assert shard["fetch"] == f"owner/bd3lm@{REVISION}"
+    assert list(shard["expects"]) == ["bd3lm", "mine"]
 
 
 # What is refused.

@@ -275,8 +275,11 @@ def test_reports_are_merged_as_they_can_be(said: Any, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_fetched_at_its_revision(said: Any) -> None:
-    fetch = step(".github/workflows/shards.yml", "Fetch the checkpoint")
-    assert said(fetch, CHECKPOINT="owner/name@abc") == [["hf", "download", "owner/name", "--revision", "abc"]]
+    fetch = step(".github/workflows/shards.yml", "Fetch the checkpoints")
+    assert said(fetch, FETCH="owner/name@abc owner/other@v1") == [
+        ["hf", "download", "owner/name", "--revision", "abc"],
+        ["hf", "download", "owner/other", "--revision", "v1"],
+    ]
 
 
 def test_a_refused_merge_and_a_red_shard_fail_their_steps(tmp_path: Path) -> None:
