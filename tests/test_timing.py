@@ -113,7 +113,28 @@ def test_pairs_alternate_their_order_and_share_the_warm_up() -> None:
 
 
 BENCHMARK = """
+import pytest
+
+from conformance import timing
 from conformance.timing import STAGES, WARM_UP, paired_ratio, recorded
+
+now = [0.0]
+
+
+def clock():
+    return now[0]
+
+
+def takes(seconds):
+    now[0] += seconds
+
+
+@pytest.mark.benchmark(timer=clock)
+def test_timed_directly_as_under_xdist_it_is_the_same(benchmark, monkeypatch):
+    monkeypatch.setattr(timing, "clock", clock)
+    sides = lambda: takes(3.0), lambda: takes(2.0)
+    assert timing.pairs(*sides, 7) == recorded(benchmark)(*sides, 7) == [(3.0, 2.0)] * 7
+
 
 
 def test_pairs(benchmark):
@@ -129,7 +150,7 @@ def test_pairs(benchmark):
 
 def test_by_way_of_pytest_benchmark_the_pairs_are_the_same_and_both_sides_are_kept(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(BENCHMARK)
-    pytester.runpytest_inprocess("-p", "no:xdist").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess("-p", "no:xdist").assert_outcomes(passed=2)
 
 
 def test_the_process_is_left_as_it_was() -> None:
