@@ -22,7 +22,7 @@ from conformance.gate.runs import Judged, Runner, reason
 from conformance.gate.tree import Tree
 from conformance.requirement import Occasion, Requirement, requirements
 
-STUDY = runpy.run_path(str(Path(__file__).parent.parent / "ci" / "gate_study.py"), run_name="study")
+COMMITS = runpy.run_path(str(Path(__file__).parent.parent / "ci" / "gate_repository.py"))
 
 ANNOTATION = re.compile(
     r"::error file=src/mine/(adapter\.py|mine\.deviations\.toml),line=\d+,"
@@ -54,7 +54,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     """The repository and its commits by name; at the size of the miniature, a forward takes milliseconds."""
     top = tmp_path_factory.mktemp("repository")
     REPORTS.clear()
-    return top, STUDY["build"](top, fields="    bench={},\n")
+    return top, COMMITS["build"](top, fields="    bench={},\n")
 
 
 @pytest.fixture
@@ -125,8 +125,7 @@ def test_a_broken_mask(hold: Callable[..., Any]) -> None:
 
 
 def test_a_forward_that_is_slower(hold: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    # That it takes several is tested where no model has to be booted for it.
-    monkeypatch.setattr(speed, "PAIRS", 1)
+    # That it takes two is tested where no model has to be imported for it.
     monkeypatch.setattr(speed, "MEASUREMENTS", 1)
     rules, summary = hold("slows the forward")
     assert rules == ["slowdown"], summary
