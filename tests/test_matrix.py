@@ -103,6 +103,7 @@ def test_a_version_that_breaks_an_adapter_is_named_by_requirement(leg: Callable,
     [
         ({"logits": [1.0, 2.0], "weights": "b2"}, "other weights"),
         ({"logits": [1.0]}, "other shapes"),
+        ({"logits": [1.0, float("nan")]}, "other NaNs"),
         ({}, "-"),
     ],
 )

@@ -220,9 +220,12 @@ def _logits_cell(name: str, base: Leg, leg: Leg) -> str:
         return f"{len(mine - got.keys())} of {len(mine)} raised"
     if any(want[key].shape != got[key].shape for key in mine):
         return "other shapes"
-    if all(numpy.array_equal(want[key], got[key]) for key in mine):
+    # What is no number in both is the same, as where a bridge has weights that nothing filled.
+    if all(numpy.array_equal(want[key], got[key], equal_nan=True) for key in mine):
         return "same bits"
-    return f"{max(float(numpy.abs(want[key] - got[key]).max()) for key in mine):.1e}"
+    if any((numpy.isnan(want[key]) != numpy.isnan(got[key])).any() for key in mine):
+        return "other NaNs"
+    return f"{max(float(numpy.nanmax(numpy.abs(want[key] - got[key]))) for key in mine):.1e}"
 
 
 def _told(base: Leg, others: Sequence[Leg]) -> Iterator[str]:
