@@ -64,6 +64,7 @@ class Request:
     report: Path | None = None
     deviations: Path | None = None
     complete: bool = False
+    renew: bool = False
 
     def cases(self) -> Iterator[Case]:
         """Every expected verdict, in canonical order: adapter, family, requirement, layout."""
@@ -76,7 +77,7 @@ class Request:
         """Whether this run does not judge a requirement, because nobody asked for what that takes."""
         if required.run is Occasion.CHECKPOINT:
             return self.sources[spec.name].miniature or spec.fixture is None
-        return required.run is Occasion.COMPLETE and not self.complete
+        return required.run is Occasion.COMPLETE and not (self.complete or self.renew)
 
     def left_out(self, spec: AdapterSpec) -> dict[str, str]:
         """What it does not judge of an adapter, and the option that would have it judged, by id."""
@@ -106,6 +107,7 @@ def make(
     report: str | None = None,
     deviations: str | None = None,
     complete: bool = False,
+    renew: bool = False,
 ) -> Request:
     """A validated request for names and specs; loads no model unless a checkpoint's tensor names have to be compared.
 
@@ -143,6 +145,7 @@ def make(
         report=written[0],
         deviations=written[1],
         complete=complete,
+        renew=renew,
     )
 
 

@@ -60,6 +60,7 @@ def start(config: pytest.Config) -> None:
                 report=None if worker else option("conform_report"),
                 deviations=None if worker else option("write_deviations"),
                 complete=option("complete"),
+                renew=option("baseline_update"),
             )
         )
     except RequestError as error:

@@ -180,6 +180,10 @@ class Boot:
         same = sizes.items() <= checkpoint.own_fields(self.folder).items()
         return self if same else self.resized(sizes)
 
+    def afresh(self) -> Boot:
+        """The same once more, on which nothing has run: tables that grow with what was asked are as they were."""
+        return replace(self)
+
     @cached_property
     def bench_workloads(self) -> dict[str, Workload]:
         """What is timed, at a size at which arithmetic dominates; one boot for all of it, that has run before."""

@@ -43,7 +43,7 @@ def operators(pair: Pair, evidence: Evidence, snapshot: Snapshot) -> Iterator[Fi
     """
     from ... import counting, workloads
 
-    kinds = workloads.of_layout(pair.boot.small.pairs[pair.layout.name])
+    kinds = workloads.of_layout(pair.boot.small.afresh().pairs[pair.layout.name])
     forward, backward = kinds["forward"], kinds["backward"]
     plain, model = counting.operators(forward.subject), counting.operators(forward.reference)
     caching = counting.operators(kinds["cache"].subject)
@@ -82,7 +82,7 @@ def python_calls(pair: Pair, evidence: Evidence, snapshot: Snapshot) -> Iterator
     """
     from ... import counting, workloads
 
-    kinds = workloads.of_layout(pair.boot.small.pairs[pair.layout.name])
+    kinds = workloads.of_layout(pair.boot.small.afresh().pairs[pair.layout.name])
     added = {}
     for kind, workload in kinds.items():
         got, want = counting.calls(workload.subject), counting.calls(workload.reference)

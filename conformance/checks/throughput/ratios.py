@@ -1,4 +1,7 @@
-"""Ratios: time of the bridge over the model's own forward, in pairs, where arithmetic dominates. PYTEST_DONT_REWRITE"""
+"""Ratios: time of the bridge over the model's own forward, in pairs, where arithmetic dominates. PYTEST_DONT_REWRITE
+
+A forward is timed in every run; all else takes longer than whoever is at work on an adapter likes to wait.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...finding import Finding
-from ...requirement import MUST, requirement
+from ...requirement import MUST, Occasion, requirement
 
 if TYPE_CHECKING:
     from ...judge import Evidence
@@ -25,7 +28,7 @@ def ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator
     yield from _judged(boot, evidence, stopwatch, "forward")
 
 
-@requirement("throughput/hook-ratio", level=MUST, needs=NEEDS)
+@requirement("throughput/hook-ratio", level=MUST, needs=NEEDS, run=Occasion.COMPLETE)
 def hook_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator[Finding]:
     """Where arithmetic dominates, a forward with one hook MUST take no longer than the spec's ceiling times the
     model's own.
@@ -35,7 +38,7 @@ def hook_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Ite
     yield from _judged(boot, evidence, stopwatch, "hook")
 
 
-@requirement("throughput/cache-ratio", level=MUST, needs=NEEDS)
+@requirement("throughput/cache-ratio", level=MUST, needs=NEEDS, run=Occasion.COMPLETE)
 def cache_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator[Finding]:
     """Where arithmetic dominates, a full `run_with_cache` MUST take no longer than the spec's ceiling times the model's
     forward.
@@ -45,7 +48,7 @@ def cache_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> It
     yield from _judged(boot, evidence, stopwatch, "cache")
 
 
-@requirement("throughput/filter-ratio", level=MUST, needs=NEEDS)
+@requirement("throughput/filter-ratio", level=MUST, needs=NEEDS, run=Occasion.COMPLETE)
 def filter_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator[Finding]:
     """Where arithmetic dominates, `run_with_cache` of one name MUST take no longer than the spec's ceiling times the
     model's forward.
@@ -55,7 +58,7 @@ def filter_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> I
     yield from _judged(boot, evidence, stopwatch, "filter")
 
 
-@requirement("throughput/backward-ratio", level=MUST, needs=NEEDS)
+@requirement("throughput/backward-ratio", level=MUST, needs=NEEDS, run=Occasion.COMPLETE)
 def backward_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator[Finding]:
     """Where arithmetic dominates, a forward with its backward MUST take no longer than the spec's ceiling times the
     model's.
@@ -65,7 +68,7 @@ def backward_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) ->
     yield from _judged(boot, evidence, stopwatch, "backward")
 
 
-@requirement("throughput/denoising-ratio", level=MUST, needs=(*NEEDS, "denoising/sampler"))
+@requirement("throughput/denoising-ratio", level=MUST, needs=(*NEEDS, "denoising/sampler"), run=Occasion.COMPLETE)
 def denoising_ratio(boot: Boot, evidence: Evidence, stopwatch: Measure | None) -> Iterator[Finding]:
     """Where arithmetic dominates, a denoising step MUST take no longer than the spec's ceiling times that of the same
     sampler on the model itself.
