@@ -65,6 +65,10 @@ WILD = {
 }
 
 
+TIMED = {required.id for required in requirements().values() if "stopwatch" in required.parameters}
+TIMED |= {"throughput/baseline", "throughput/growth"}
+
+
 @pytest.mark.parametrize("name", WILD)
 def test_a_wild_bridge_is_to_blame(name: str, miniature: Path) -> None:
     from conformance import ledger

@@ -98,7 +98,7 @@ def test_each_ratio_has_figures_beside_it_and_both_sides_in_the_standard_json(
 
     # Nothing is to hang on the clock: a limit that no one exceeds, and a size that costs little.
     name = spec("bench={}, ceilings={'hook': 1e9}", name="mine")
-    found = run("--adapter", name, "-k", "hook_ratio", "--benchmark-json=figures.json", timed=True)
+    found = run("--adapter", name, "--complete", "-k", "hook_ratio", "--benchmark-json=figures.json", timed=True)
     assert found.verdicts("throughput/hook-ratio") == {None: "PASS"}
     (case,) = [v for node, v in found.report["measurements"]["cases"].items() if "hook_ratio" in node]
     ratio = case["ratio"]
@@ -112,6 +112,6 @@ def test_each_ratio_has_figures_beside_it_and_both_sides_in_the_standard_json(
 
 
 def test_what_cannot_be_timed_warns_of_nothing(run: Callable) -> None:
-    found = run("--adapter", "bd3lm", "-k", "denoising_ratio", "-W", "error", timed=True)
+    found = run("--adapter", "bd3lm", "--complete", "-k", "denoising_ratio", "-W", "error", timed=True)
     assert found.verdicts("throughput/denoising-ratio") == {None: "REFUSED"}
     assert found.result.parseoutcomes().get("warnings") is None

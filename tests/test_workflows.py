@@ -240,12 +240,12 @@ PLANNED = [
         {
             "ADAPTERS": "bd3lm mine:SPEC",
             "CHECKPOINTS": "bd3lm=owner/name@1 gidd=owner/other@2",
-            "VERSIONS": "transformers==5.9.0,torch==2.13.0 transformers==5.23.0,torch==2.13.0",
+            "VERSIONS": "transformers==5.9.0,torch==2.13.0 transformers==5.24.0,torch==2.13.0",
         },
         {
             "adapter": ["bd3lm", "mine:SPEC"],
             "checkpoint": ["bd3lm=owner/name@1", "gidd=owner/other@2"],
-            "versions": ["transformers==5.9.0,torch==2.13.0", "transformers==5.23.0,torch==2.13.0"],
+            "versions": ["transformers==5.9.0,torch==2.13.0", "transformers==5.24.0,torch==2.13.0"],
             "trust_remote_code": True,
         },
     ),
