@@ -175,7 +175,7 @@ def quiet() -> Iterator[None]:
 
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(1)
-    _keep_memory()
+    keep_memory()
     gc.collect()
     gc.disable()
     try:
@@ -186,7 +186,7 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Bring glibc's malloc to the state that it arrives at by itself in a process that has freed large blocks.
 
     Until then some processes hand memory back after every forward and fault it in again, and some do not, by how their

@@ -48,8 +48,9 @@ def main(adapter: str, core: int, trust: bool) -> None:
 def serve(adapter: str, core: int, trust: bool, asked: BinaryIO, answers: BinaryIO) -> None:
     """Boot, stay on one core, answer, and end the process."""
     try:
-        from ..timing import clock
+        from ..timing import clock, keep_memory
 
+        keep_memory()
         forwards, about = booted(adapter, trust)
         os.sched_setaffinity(0, {core})
         for forward in forwards.values():
