@@ -103,6 +103,12 @@ def types(session: nox.Session) -> None:
     run(session, "mypy")
 
 
+@nox.session(venv_backend="none", requires=["env"], default=False)
+def speed(session: nox.Session) -> None:
+    """How long a run takes, over what nobody gets below: makes docs/performance.md, on a machine with nothing else on."""
+    run(session, "python", "ci/suite_speed.py", *session.posargs)
+
+
 @nox.session(requires=["env"], default=False, tags=["legs"])
 @nox.parametrize("lens", LENS, ids=[f"lens-{version}" for version in LENS])
 @nox.parametrize("transformers", TRANSFORMERS, ids=[f"transformers-{version}" for version in TRANSFORMERS])

@@ -62,8 +62,14 @@ def test_the_paths_that_the_readme_names_exist() -> None:
     assert [name for name in modules if not (ROOT / "conformance" / name).exists()] == []
 
 
-def test_every_exit_option_of_the_readme_is_one_of_the_plugin(run: Callable) -> None:
-    text = run("--help").text
+def test_every_option_of_the_readme_is_one_of_the_plugin_or_of_the_gate(
+    run: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from conformance import commands
+
+    with pytest.raises(SystemExit):
+        commands.main(["gate", "--help"])
+    text = capsys.readouterr().out + run("--help").text
     options = set(re.findall(r"--[a-z][a-z-]+", README)) - {"--check"}
     assert [option for option in sorted(options) if option not in text] == []
 
