@@ -105,7 +105,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["env"], default=False)
 def speed(session: nox.Session) -> None:
-    """How long a run takes, over what nobody gets below: makes docs/performance.md, on a machine with nothing else on."""
+    """How long a run takes, over what nobody gets below: makes docs/performance.md, where nothing else is on."""
     run(session, "python", "ci/suite_speed.py", *session.posargs)
 
 
