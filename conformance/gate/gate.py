@@ -45,6 +45,17 @@ class Held:
         return tuple(failure for judged in self.judgements for failure in judged.failures)
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both revisions, checked out, and by name the adapters of base and of head that the gate is about."""
+
+    asked: Asked
+    base: Tree
+    head: Tree
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
 def hold(asked: Asked, say: Say = lambda line: None) -> Held:
     """Judge the adapters that the change from base to head can affect, at both; GateError when it cannot be done."""
     changed = tuple(asked.repository.changed(asked.base, asked.head))
@@ -55,15 +66,21 @@ def hold(asked: Asked, say: Say = lambda line: None) -> Held:
             for side, revision in (("base", asked.base), ("head", asked.head))
         )
         before, after = wanted(base, head, asked.adapters)
-        why = _reasons(base, head, changed, before, after)
+        sides = Sides(asked, base, head, before, after)
+        why = _reasons(sides, changed)
         for name in after:
             say(f"{name}: {'runs, because of ' + why[name] if name in why else 'not affected'}")
         (folder / "work").mkdir()
         with Runner(folder / "work", asked.trust, asked.cache) as runner:
-            runs = _run(runner, asked, base, head, before, {name: after[name] for name in why}, say)
+            runs = _run(runner, sides, why, say)
             judgements = [
                 *(_vanished(name, path) for name, path in before.items() if name not in after),
-                *(_judgement(runner, asked, base, head, name, before, after, why, runs, say) for name in after),
+                *(
+                    _judgement(runner, sides, name, why[name], runs[name], say)
+                    if name in runs
+                    else Judgement(name, after[name])
+                    for name in after
+                ),
             ]
         sources = {name: _sources(head, path) for name, path in after.items()}
         ledgers = _texts(head, head.root.rglob("*.deviations.toml"))
@@ -93,28 +110,20 @@ def wanted(base: Tree, head: Tree, asked: Sequence[str]) -> tuple[dict[str, str]
     return sides[0], sides[1]
 
 
-def _reasons(
-    base: Tree, head: Tree, changed: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]
-) -> dict[str, str]:
+def _reasons(sides: Sides, changed: Sequence[str]) -> dict[str, str]:
     """Why each adapter of head is run."""
-    told = affected(base, head, changed, after)
-    new = {name: "no such adapter at base" for name in after if name not in before}
-    return {name: told.get(name) or new[name] for name in after if name in told or name in new}
+    told = affected(sides.base, sides.head, changed, sides.after)
+    new = {name: "no such adapter at base" for name in sides.after if name not in sides.before}
+    return {name: told.get(name) or new[name] for name in sides.after if name in told or name in new}
 
 
-def _run(
-    runner: Runner,
-    asked: Asked,
-    base: Tree,
-    head: Tree,
-    before: Mapping[str, str],
-    after: Mapping[str, str],
-    say: Say,
-) -> dict[str, tuple[Judged | None, Judged]]:
+def _run(runner: Runner, sides: Sides, names: Iterable[str], say: Say) -> dict[str, tuple[Judged | None, Judged]]:
+    asked, before = sides.asked, sides.before
     waiting: dict[str, tuple[Future[Judged] | None, Future[Judged]]] = {}
-    for name, path in after.items():
-        at_head = runner.submit(head, asked.head.tree, path)
-        waiting[name] = (runner.submit(base, asked.base.tree, before[name]) if name in before else None, at_head)
+    for name in names:
+        at_head = runner.submit(sides.head, asked.head.tree, sides.after[name])
+        at_base = runner.submit(sides.base, asked.base.tree, before[name]) if name in before else None
+        waiting[name] = (at_base, at_head)
     runs = {}
     for name, (at_base, at_head) in waiting.items():
         runs[name] = (at_base.result() if at_base else None, at_head.result())
@@ -123,36 +132,26 @@ def _run(
 
 
 def _judgement(
-    runner: Runner,
-    asked: Asked,
-    base: Tree,
-    head: Tree,
-    name: str,
-    before: Mapping[str, str],
-    after: Mapping[str, str],
-    why: Mapping[str, str],
-    runs: Mapping[str, tuple[Judged | None, Judged]],
-    say: Say,
+    runner: Runner, sides: Sides, name: str, why: str, runs: tuple[Judged | None, Judged], say: Say
 ) -> Judgement:
-    if name not in runs:
-        return Judgement(name, after[name])
-    at_base, at_head = runs[name]
+    at_base, at_head = runs
     base_document, unlike = _comparable(at_base)
     judged = Judgement(
         name,
-        after[name],
-        why=why[name],
+        sides.after[name],
+        why=why,
         changes=None if at_head.document is None else compare(base_document, at_head.document, name),
         cannot=at_head.cannot,
         base_cannot=unlike,
     )
     if base_document is None or at_head.document is None:
         return judged
-    if judged.failures or not asked.timed:
+    if judged.failures or not sides.asked.timed:
         reason = "the change fails without it" if judged.failures else "not asked for"
         return replace(judged, speed=Speed({}, unmeasured=reason))
     say(f"{name}: timed against base")
-    return replace(judged, speed=compared(runner, base, head, (before[name], after[name]), runner.folder))
+    adapters = sides.before[name], sides.after[name]
+    return replace(judged, speed=compared(runner, sides.base, sides.head, adapters, runner.folder))
 
 
 def _comparable(judged: Judged | None) -> tuple[Document | None, str]:
