@@ -117,6 +117,11 @@ class CaseItem(pytest.Function):
         _tell(self.outcome, must=self.must)
 
     @property
+    def family(self) -> str:
+        """The family of its requirement."""
+        return self.case.requirement.family
+
+    @property
     def must(self) -> bool:
         """Whether the requirement decides the verdict of a run."""
         return self.case.requirement.level is Level.MUST

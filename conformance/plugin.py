@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-NEED_ADAPTER = ("checkpoint", "trust_remote_code", "conform_report", "complete", "write_deviations", "baseline_update")
+NEED_ADAPTER = (
+    "checkpoint",
+    "trust_remote_code",
+    "conform_report",
+    "complete",
+    "write_deviations",
+    "baseline_update",
+    "mutants",
+)
 """Options that mean nothing without an adapter."""
 
 
@@ -36,13 +44,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="put down the miniature's ratios of time as this machine's baseline, beside the spec; needs an idle core",
     )
+    group.addoption(
+        "--mutants", action="store_true", help="put known defects into the adapter, one by one, and show who notices"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start a run when adapters are asked for."""
     if config.getoption("adapter"):
-        from .session import start
+        from .starting import start
 
         start(config)
         return

@@ -10,10 +10,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import adapters, checkpoint, ledger, overrides
 from .requirement import Occasion, Requirement, requirements
 from .spec import AdapterSpec
+
+if TYPE_CHECKING:
+    from .mutants import Mutant
 
 
 class RequestError(ValueError):
@@ -37,6 +41,20 @@ class Case:
     def node(self) -> str:
         """Its pytest node id, the same from any folder: `conformance.hooks::fires[bd3lm-train]`."""
         return f"{self.requirement.node}[{self.parameters}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One mutant that is to be put into an adapter."""
+
+    mutant: Mutant
+    spec: AdapterSpec
+
+    @property
+    def node(self) -> str:
+        """Its pytest node id, the same from any folder: `conformance.mutants.hooks::fires_twice[bd3lm]`."""
+        family, _, name = self.mutant.id.partition("/")
+        return f"conformance.mutants.{family}::{name.replace('-', '_')}[{self.spec.name}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,7 @@ class Request:
     deviations: Path | None = None
     complete: bool = False
     renew: bool = False
+    mutants: bool = False
 
     def cases(self) -> Iterator[Case]:
         """Every expected verdict, in canonical order: adapter, family, requirement, layout."""
@@ -72,6 +91,15 @@ class Request:
             for required in self.registry.values():
                 if not self.leaves_out(required, spec):
                     yield from _cases(required, spec)
+
+    def placed(self) -> Iterator[Placed]:
+        """Every mutant of every adapter where mutants are asked for, family by family."""
+        if not self.mutants:
+            return
+        from .mutants import mutants
+
+        for spec in self.specs:
+            yield from (Placed(mutant, spec) for mutant in mutants().values())
 
     def leaves_out(self, required: Requirement, spec: AdapterSpec) -> bool:
         """Whether this run does not judge a requirement, because nobody asked for what that takes."""
@@ -108,6 +136,7 @@ def make(
     deviations: str | None = None,
     complete: bool = False,
     renew: bool = False,
+    mutants: bool = False,
 ) -> Request:
     """A validated request for names and specs; loads no model unless a checkpoint's tensor names have to be compared.
 
@@ -146,6 +175,7 @@ def make(
         deviations=written[1],
         complete=complete,
         renew=renew,
+        mutants=mutants,
     )
 
 

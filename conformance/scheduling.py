@@ -1,4 +1,4 @@
-"""Under `-n`: which worker judges which adapter."""
+"""Under `-n`: which worker judges what."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import pytest
 
 from .request import Request
 
+TOGETHER = 8
+"""Mutants of one family that go to a worker at once."""
 
-class ByAdapter:
-    """Under `-n`, all cases of one adapter go to one worker, so that it boots once."""
+
+class Scopes:
+    """Under `-n`, all cases of one adapter go to one worker, so that it boots once; mutants go in handfuls."""
 
     def __init__(self, request: Request) -> None:
-        self.adapter_of = {case.node: case.spec.name for case in request.cases()}
+        self.scope_of = {case.node: case.spec.name for case in request.cases()}
+        for number, placed in enumerate(request.placed()):
+            self.scope_of[placed.node] = f"{placed.spec.name}: mutants {number // TOGETHER}"
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
@@ -22,10 +27,10 @@ class ByAdapter:
             return None
         from xdist.scheduler import LoadScopeScheduling
 
-        adapter_of = self.adapter_of
+        scope_of = self.scope_of
 
         class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
             def _split_scope(self, nodeid: str) -> str:
-                return adapter_of.get(nodeid) or str(super()._split_scope(nodeid))
+                return scope_of.get(nodeid) or str(super()._split_scope(nodeid))
 
         return Scheduling(config, log)

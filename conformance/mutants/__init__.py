@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 Apply = Callable[["Boot"], None]
 
 
+class NoPlace(BaseException):
+    """An adapter has nothing for a defect to sit in; the message says what is missing.
+
+    No error, which a check might put down to the adapter: nothing catches it but who put the mutant in.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """One defect; `kills` is the requirement that must notice it, and that alone does so in its family.

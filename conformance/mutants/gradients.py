@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import components
-from . import mutant
-from .surgery import around, around_backward_hook, around_firing, inner_hook, on_bridge
+from . import NoPlace, mutant
+from .surgery import around, around_backward_hook, around_firing, having, inner_hook, on_bridge, part_of_stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,7 +38,7 @@ def _first_weight(boot: Boot) -> str:
     for path in boot.spec.points.values():
         if "{layer}" in path and f"{path.replace('{layer}', '0')}.weight" in boot.params:
             return path.replace("{layer}", "0")
-    raise ValueError("no paired module has a weight")
+    raise NoPlace("no paired module has a weight")
 
 
 @mutant(kills="gradients/parameters")
@@ -80,7 +80,7 @@ def fires_under_no_grad(boot: Boot) -> None:
 @mutant(kills="gradients/fires")
 def fires_backward_for_one_part(boot: Boot) -> None:
     """Of a hook that fires once per part of the stream, the gradient of the last part is the only one shown."""
-    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    pattern = part_of_stream(boot)
     name = pattern.replace("{layer}", "0") + ".hook_out"
     shown: list[bool] = []
 
@@ -137,8 +137,7 @@ def no_gradient_anywhere(boot: Boot) -> None:
 
     Experts of a mixture under `no_grad`: the model trains without them, and no comparison shows it.
     """
-    path, oracle = _first_weight(boot), boot.oracle
-    assert oracle is not None
+    path, oracle = _first_weight(boot), having(boot.oracle, "an oracle")
 
     def equations(params: Any, *rest: Any) -> Tensor:
         return oracle({**params, f"{path}.weight": params[f"{path}.weight"].detach()}, *rest)

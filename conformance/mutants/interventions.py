@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..taps import canonical_names
 from . import mutant
-from .surgery import around_firing, from_the_second_on, inner_hook, on_bridge
+from .surgery import Entries, around_firing, caching, from_the_second_on, inner_hook, on_bridge
 
 if TYPE_CHECKING:
     from ..subject import Boot
@@ -76,11 +76,39 @@ def last_hook_wins(boot: Boot) -> None:
 @mutant(kills="interventions/upstream")
 def written_into_the_old_tensor(boot: Boot) -> None:
     """What a hook returns is copied into the tensor that it was shown, which the layer before has shown as its own."""
-    name = boot.spec.streams[0]
+    entering, leaving = boot.spec.streams
+    kept: list[Any] = []
+
+    def keep(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        kept[:] = [tensor]
+        return inner(tensor)
 
     def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
         returned = inner(tensor)
         # With gradients torch itself refuses the write.
-        return returned if returned is tensor or returned.requires_grad else tensor.copy_(returned)
+        if returned is not tensor and not returned.requires_grad:
+            kept[0].copy_(returned)
+        return returned
 
-    on_bridge(boot, lambda b: around_firing(b, name.replace("{layer}", str(boot.layers - 1)), fire))
+    def defect(bridge: Any) -> None:
+        around_firing(bridge, leaving.replace("{layer}", str(boot.layers - 2)), keep)
+        around_firing(bridge, entering.replace("{layer}", str(boot.layers - 1)), fire)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="interventions/upstream")
+def one_entry_for_two_moments(boot: Boot) -> None:
+    """The end of a layer and the start of the next share an entry of the cache, taken when edits have been made."""
+    entering, leaving = boot.spec.streams
+
+    def change(entries: Entries, options: Entries) -> Entries:
+        hooks = boot.bridge.hook_dict
+        for layer in range(1, boot.layers):
+            early = hooks[leaving.replace("{layer}", str(layer - 1))].name
+            late = hooks[entering.replace("{layer}", str(layer))].name
+            if early in entries and late in entries:
+                entries = {**entries, early: entries[late]}
+        return entries
+
+    caching(boot, change)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import mutant
-from .surgery import advertise, around, on_bridge
+from .surgery import advertise, around, on_bridge, output_layer
 
 if TYPE_CHECKING:
     from ..subject import Boot
@@ -25,7 +25,7 @@ def one_alias_more(boot: Boot) -> None:
 @mutant(kills="snapshot/component-map")
 def another_class(boot: Boot) -> None:
     """A component is mapped to another bridge class than before (TransformerLens PR #1673)."""
-    name = list(boot.spec.points)[-1]
+    name, _ = output_layer(boot)
 
     def defect(bridge: Any) -> None:
         template = bridge.adapter.component_mapping[name]

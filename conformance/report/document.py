@@ -18,6 +18,7 @@ from ..finding import LEDGER_CODES, MET, Verdict
 from ..request import Case, Request
 from ..requirement import CONTRACT_VERSION, FAMILIES, Level
 from ..spec import AdapterSpec
+from . import proof
 from .badge import badge
 from .coverage import coverage
 
@@ -29,9 +30,13 @@ Document = dict[str, Any]
 
 
 def build(
-    request: Request, expected: Mapping[str, Case], told: Mapping[str, Mapping[str, Any]], state: str
+    request: Request,
+    expected: Mapping[str, Case],
+    told: Mapping[str, Mapping[str, Any]],
+    state: str,
+    kills: Mapping[str, Mapping[str, Any]],
 ) -> Document:
-    """The document of a run, validated; `told` maps node ids to outcome and measurements."""
+    """The document of a run, validated; `told` and `kills` map node ids to what came of cases and of mutants."""
     adapters = []
     for spec in request.specs:
         mine = {node: case for node, case in expected.items() if case.spec is spec and node in told}
@@ -44,8 +49,11 @@ def build(
             }
             for node, case in mine.items()
         ]
-        red = any(told[node]["red"] for node in mine)
+        mutants = [kills[one.node]["kill"] for one in request.placed() if one.spec is spec and one.node in kills]
+        red = any(told[node]["red"] for node in mine) or proof.red(mutants)
         identity, summary = _identity(request, spec), _summary(results, red, state)
+        if request.mutants:
+            summary["mutants"] = proof.summary(mutants)
         adapters.append(
             {
                 **identity,
@@ -54,6 +62,7 @@ def build(
                 "coverage": coverage(results),
                 "left_out": request.left_out(spec),
                 "results": results,
+                **({"mutants": mutants} if request.mutants else {}),
             }
         )
     verdicts = {
@@ -65,6 +74,7 @@ def build(
     host = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     models = {name: str(source.folder) for name, source in request.sources.items()}
     cases = {node: told[node]["measurements"] for node in expected if node in told}
+    cases |= {one.node: kills[one.node]["measurements"] for one in request.placed() if one.node in kills}
     return sealed(verdicts, measurements(host, models, cases))
 
 
@@ -85,10 +95,11 @@ def measurements(
 ) -> dict[str, Any]:
     """What is not hashed: `models` are folders by adapter, `cases` what was measured by node id, which adds up here."""
     forwards: Counter[str] = Counter()
-    seconds = dict.fromkeys(FAMILIES, 0.0)
+    seconds = Counter(dict.fromkeys(FAMILIES, 0.0))
     for node, measured in cases.items():
         forwards.update(measured.get("forwards", {}))
-        seconds[node.partition("::")[0].removeprefix("conformance.")] += measured["seconds"]
+        family = node.partition("::")[0].removeprefix("conformance.")
+        seconds[family.partition(".")[0]] += measured["seconds"]
     return {
         "host": dict(host),
         "models": dict(models),

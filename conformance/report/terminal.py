@@ -11,6 +11,7 @@ import pytest
 from ..finding import MET
 from ..requirement import FAMILIES
 from ..spec import pattern_of
+from . import proof
 from .badge import counts, label
 from .document import Document
 
@@ -45,6 +46,9 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     yield from _table(adapter["results"])
     yield from _declared(adapter["results"], verbose)
     yield from _left_out(adapter["left_out"])
+    if "mutants" in adapter:
+        for line in proof.lines(adapter, verbose):
+            yield from _folded(line, indent=4)
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:

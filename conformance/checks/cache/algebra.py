@@ -63,12 +63,14 @@ def accumulated(pair: Pair) -> Iterator[Finding]:
 
 @requirement("cache/head-results", level=MUST, needs=("cache/complete",))
 def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
-    """`stack_head_results` MUST sum, with the output bias, to what attention adds to the stream, or name the hook that
-    it lacks.
+    """`stack_head_results` MUST give what each head's z becomes behind its own output weights, and sum, with the output
+    bias, to what attention adds to the stream; or name the hook that it lacks.
 
     A head without the gate that its branch has is given credit for what never arrived; where attention shows no heads
     there is nothing to attribute to, and numbers all the same would be made up.
     """
+    import torch
+
     from ...compare import PATHS, close
     from ...facts import Chunk
     from ...pair import blamed_on_subject
@@ -92,13 +94,16 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
         stack = cache.stack_head_results().unflatten(0, (pair.boot.layers, -1))
     branch = next(iter(pair.boot.branches), None)
     for layer, results in enumerate(stack):
-        name, bias = f"blocks.{layer}.hook_attn_out", getattr(bridge.blocks[layer].attn, "b_O", None)
-        total, want = results.sum(dim=0), runs.shown(pair, name)
-        if bias is not None and branch is not None:
+        attn, name = bridge.blocks[layer].attn, f"blocks.{layer}.hook_attn_out"
+        total, want, factor = results.sum(dim=0), runs.shown(pair, name), 1.0
+        if branch is not None:
             gate = branch.gate.hook if isinstance(branch.gate, Chunk) else branch.gate
-            shown = runs.shown(pair, gate.format(layer=layer)) if isinstance(gate, str) else None
-            total = total + branch.factor(shown, want) * bias
+            factor = branch.factor(runs.shown(pair, gate.format(layer=layer)) if isinstance(gate, str) else None, want)
+        if (bias := getattr(attn, "b_O", None)) is not None:
+            total = total + factor * bias
         yield from close(name, total, want, pair.allowed(name, PATHS))
+        each = torch.einsum("bphd,hdm->hbpm", runs.shown(pair, f"blocks.{layer}.attn.hook_z"), attn.W_O) * factor
+        yield from close(f"blocks.{layer}.attn.hook_result", results, each, pair.allowed(name, PATHS))
 
 
 @requirement("cache/logit-lens", level=MUST, needs=("cache/complete",))

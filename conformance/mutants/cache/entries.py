@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import Entries, around, caching, component, on_bridge
+from ..surgery import Entries, around, caching, component, on_bridge, output_layer, part_of_stream
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -50,7 +50,7 @@ def keeps_the_first_firing(boot: Boot) -> None:
     """Of a hook that fires once per part of the stream the entry holds the first part, not the last, nor all."""
     from transformer_lens.utilities.slice import Slice
 
-    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    pattern = part_of_stream(boot)
     name = pattern.replace("{layer}", "0") + ".hook_out"
 
     def defect(bridge: Any) -> None:
@@ -72,7 +72,7 @@ def keeps_the_first_firing(boot: Boot) -> None:
 @mutant(kills="cache/values")
 def follows_changes_in_place(boot: Boot) -> None:
     """A module goes on writing into the tensor that its hook has shown (TransformerLens PR #1187)."""
-    name = list(boot.spec.points)[-1]
+    name, _ = output_layer(boot)
 
     def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         shown = inner(*args, **kwargs)
@@ -94,7 +94,7 @@ def alias_holds_another_tensor(boot: Boot) -> None:
 @mutant(kills="cache/values")
 def half_of_nothing(boot: Boot) -> None:
     """The entry of a hook with several firings has room for one and was filled by none."""
-    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    pattern = part_of_stream(boot)
     name = pattern.replace("{layer}", "0") + ".hook_out"
     caching(boot, lambda entries, _: {n: value * 0 if n == name else value for n, value in entries.items()})
 
@@ -102,7 +102,7 @@ def half_of_nothing(boot: Boot) -> None:
 @mutant(kills="cache/own-storage")
 def kept_by_the_model(boot: Boot) -> None:
     """The model keeps a tensor that it has shown, to go on from it: changing the entry changes the model."""
-    name = list(boot.spec.points)[-1]
+    name, _ = output_layer(boot)
 
     def defect(bridge: Any) -> None:
         def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -138,15 +138,14 @@ def sorted_by_name(boot: Boot) -> None:
 @mutant(kills="cache/repeats")
 def piles_up(boot: Boot) -> None:
     """A hook adds to what it kept in its context at the last run, which no one has cleared."""
-    kept: Entries = {}
+    name, kept = f"{next(iter(boot.spec.points))}.hook_out", dict[Any, Any]()
 
     def change(entries: Entries, options: Entries) -> Entries:
-        now = entries.get("hook_embed")
+        now = entries.get(name)
         if options or now is None:
             return entries
-        before = kept.get("hook_embed", now * 0)
-        kept["hook_embed"] = now + before if before.shape == now.shape else now
-        return {**entries, "hook_embed": kept["hook_embed"]}
+        kept[now.shape] = now + kept.get(now.shape, 0)
+        return {**entries, name: kept[now.shape]}
 
     caching(boot, change)
 

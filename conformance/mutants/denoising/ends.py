@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
+from ..surgery import having
 from .sampling import Teller, sampling, telling
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 def facts(boot: Boot) -> Sampler:
     """The sampler's facts."""
-    assert boot.spec.sampler is not None
-    return boot.spec.sampler
+    return having(boot.spec.sampler, "a sampler")
 
 
 def when_ending(boot: Boot, end: Callable[..., Any]) -> None:
@@ -26,8 +26,7 @@ def when_ending(boot: Boot, end: Callable[..., Any]) -> None:
 
     `endless` is the text without that rule, `run()` what the sampler makes of it.
     """
-    rule = facts(boot).ending
-    assert rule is not None
+    rule = having(facts(boot).ending, "a rule by which a text ends")
     one, other = rule(0), rule(1)
     key = next(name for name in one if one[name] != other[name])
 

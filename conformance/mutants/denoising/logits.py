@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
+from ..surgery import having
 from .sampling import Teller, commits, forwards, telling
 
 if TYPE_CHECKING:
@@ -121,8 +122,7 @@ def tells_no_log_probabilities(boot: Boot) -> None:
 @mutant(kills="denoising/kv-cache")
 def commits_nothing(boot: Boot) -> None:
     """The keyword that keeps a block gets lost on the way, and every block is drawn as if it were the first."""
-    facts = boot.spec.cache
-    assert facts is not None
+    facts = having(boot.spec.cache, "a cache of keys and values")
 
     def run(bridge: Any) -> Callable[..., Any]:
         return lambda ids, **given: bridge(ids, **{n: v for n, v in given.items() if n not in facts.commit})
@@ -133,8 +133,7 @@ def commits_nothing(boot: Boot) -> None:
 @mutant(kills="denoising/kv-cache")
 def commits_every_draft(boot: Boot) -> None:
     """Every denoising step keeps its block too, so that a block is preceded by drafts of itself."""
-    facts = boot.spec.cache
-    assert facts is not None
+    facts = having(boot.spec.cache, "a cache of keys and values")
 
     def run(bridge: Any) -> Callable[..., Any]:
         return lambda ids, **given: bridge(ids, **{n: facts.commit.get(n, v) for n, v in given.items()})
@@ -180,11 +179,8 @@ def leaves_its_cache_open(boot: Boot) -> None:
     """After a run the cache stays open, and every later forward goes on with what it has kept."""
     from .sampling import sampling
 
-    facts, sampler = boot.spec.cache, boot.spec.sampler
-    assert facts is not None
-    assert sampler is not None
-    assert sampler.cached is not None
-    cached = sampler.cached
+    facts = having(boot.spec.cache, "a cache of keys and values")
+    cached = having(having(boot.spec.sampler, "a sampler").cached, "a sampler that can use a cache")
 
     def sample(inner: Callable[..., Any], bridge: Any, prompt: Any, **options: Any) -> Any:
         got = inner(bridge, prompt, **options)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..surgery import having
+
 if TYPE_CHECKING:
     from ...denoising import Outcome, Step
     from ...subject import Boot
@@ -14,8 +16,7 @@ if TYPE_CHECKING:
 
 def sampling(boot: Boot, defect: Callable[..., Any]) -> None:
     """Let `defect(sample, bridge, prompt, **options)` answer for the sampler."""
-    facts = boot.spec.sampler
-    assert facts is not None
+    facts = having(boot.spec.sampler, "a sampler")
     boot.spec = replace(boot.spec, sampler=replace(facts, sample=partial(defect, facts.sample)))
 
 
@@ -78,8 +79,7 @@ class Through:
 
 def commits(boot: Boot, arguments: Mapping[str, Any]) -> bool | None:
     """Whether a forward keeps its block; None where nothing is kept at all."""
-    facts = boot.spec.cache
-    assert facts is not None
+    facts = having(boot.spec.cache, "a cache of keys and values")
     if not facts.commit.keys() & arguments.keys():
         return None
     return all(arguments.get(name) == value for name, value in facts.commit.items())

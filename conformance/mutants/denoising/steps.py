@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
+from ..surgery import having
 from .sampling import Teller, commits, forwards, telling
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def runs_at_another_level(boot: Boot) -> None:
     """The model is given another noise level than the one that is told; released models ignore it, others do not."""
     from ...layout import PerRow
 
-    facts = boot.spec.sampler
-    assert facts is not None
+    facts = having(boot.spec.sampler, "a sampler")
     layout = next(layout for layout in boot.spec.layouts if layout.name == facts.layout)
     levels = [name for name, value in layout.arguments.items() if isinstance(value, PerRow)]
 
@@ -210,8 +210,7 @@ def draws_again_what_was_drawn(boot: Boot) -> None:
 @mutant(kills="denoising/masks")
 def draws_the_mask(boot: Boot) -> None:
     """The mask's own id is drawn for a token, and counts as one: a text ends with masks in it."""
-    assert boot.spec.mask_token is not None
-    mask = boot.spec.mask_token.of(boot.sizes)
+    mask = having(boot.spec.mask_token, "a mask token").of(boot.sizes)
 
     class Draws(Teller):
         def outcome(self, step: Step, outcome: Outcome) -> Outcome:

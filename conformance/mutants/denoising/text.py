@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge, output
+from ..surgery import around, having, on_bridge, output
 from .sampling import sampling
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def rounds_the_length_up(boot: Boot) -> None:
     """A text that is to end inside a block ends with it."""
     from ...checks.denoising.runs import block_of
 
-    facts = boot.spec.sampler
-    assert facts is not None
+    facts = having(boot.spec.sampler, "a sampler")
     name, block = facts.length, block_of(boot)
 
     def sample(inner: Callable[..., Any], bridge: Any, prompt: Any, **options: Any) -> Any:

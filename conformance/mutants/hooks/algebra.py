@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...facts import Chunk
 from .. import mutant
-from ..surgery import around_firing, on_bridge, redeclare
+from ..surgery import around_firing, first, on_bridge, redeclare, shown_twice_as_large
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -43,10 +43,18 @@ def gates_in_another_order(boot: Boot) -> None:
 
     TransformerLens #1648: terms captured beside the multiplier that they enter the stream with.
     """
-    gate = next(branch.gate for branch in boot.spec.branches if isinstance(branch.gate, Chunk))
+    gate = first((branch.gate for branch in boot.spec.branches if isinstance(branch.gate, Chunk)), "a gate on a branch")
 
     def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
         width = tensor.shape[-1] // gate.of
         return inner(tensor.roll(width, dims=-1)).roll(-width, dims=-1)
 
     on_bridge(boot, lambda bridge: around_firing(bridge, gate.hook.replace("{layer}", "0"), fire))
+
+
+@mutant(kills="hooks/gated-branches")
+def gate_without_its_half(boot: Boot) -> None:
+    """A gate that halves what passes is shown as it is before it is halved (TransformerLens #1648)."""
+    gates = (branch.gate for branch in boot.spec.branches if isinstance(branch.gate, str))
+    gate = first(gates, "a hook at the gate of a branch").replace("{layer}", "0")
+    on_bridge(boot, lambda bridge: shown_twice_as_large(bridge, gate))

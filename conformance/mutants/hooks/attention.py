@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
@@ -44,15 +45,34 @@ def pattern_that_leaks(boot: Boot) -> None:
 
 
 def _show(boot: Boot, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-    """Give every layer hooks for what `change(plain scores, masked scores)` makes, between projection and output."""
+    """Let every layer show what `change(plain scores, masked scores)` makes, by its own hooks or by new ones.
+
+    Behind a layer's own hooks nobody knows what the scores were without the mask: those that it hides count as zero.
+    """
 
     def defect(bridge: Any) -> None:
+        if "blocks.0.attn.hook_pattern" in bridge.hook_dict:
+            for layer in range(bridge.cfg.n_layers):
+                _show_otherwise(bridge, f"blocks.{layer}.attn", change)
+            return
         config = bridge.original_model.config
         sizes = {name: getattr(config, field) for name, field in boot.spec.sizes.items()}
         for layer in range(sizes["layers"]):
             _show_in(bridge, f"blocks.{layer}.attn", boot.spec.layouts, sizes, change)
 
     on_bridge(boot, defect)
+
+
+def _show_otherwise(bridge: Any, attn: str, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+    def show(index: int, fire: Callable[[Any], Any], tensor: Tensor) -> Any:
+        # Scores may be off by what all of a row's have in common.
+        masked = tensor if index == 0 else tensor.log()
+        shown = change(masked.nan_to_num(neginf=0.0), masked)[index]
+        got = fire(shown)
+        return tensor if got.equal(shown) else got
+
+    for index, name in enumerate(("hook_attn_scores", "hook_pattern")):
+        around_firing(bridge, f"{attn}.{name}", partial(show, index))
 
 
 def _show_in(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from .. import mutant
-from ..surgery import advertise, around_firing, from_the_second_on, inner_hook, on_bridge, refuse
+from .. import NoPlace, mutant
+from ..surgery import advertise, around_firing, from_the_second_on, inner_hook, on_bridge, part_of_stream, refuse
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -78,7 +78,7 @@ def names_of_two_moments(boot: Boot) -> None:
 @mutant(kills="hooks/order")
 def parts_shown_at_the_end(boot: Boot) -> None:
     """The output of a part of the stream is kept, and shown after all parts have run: in, in, out, out."""
-    pattern = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    pattern = part_of_stream(boot)
     points = list(boot.spec.points)
     parts, after = (name.replace("{layer}", "0") for name in (pattern, points[points.index(pattern) + 1]))
 
@@ -132,7 +132,7 @@ def _container(boot: Boot) -> tuple[str, str]:
         outer = name.rpartition(".")[0]
         if outer in boot.spec.points and outer.startswith("blocks.{layer}."):
             return outer.replace("{layer}", "0"), name.replace("{layer}", "0")
-    raise ValueError("no component of a layer has another one inside")
+    raise NoPlace("no component of a layer has another one inside")
 
 
 @mutant(kills="hooks/steady")

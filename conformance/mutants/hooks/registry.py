@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import advertise, on_bridge, redeclare, refuse
+from ..surgery import advertise, become, on_bridge, redeclare, refuse
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -39,13 +39,23 @@ def alias_without_grammar(boot: Boot) -> None:
 
 @mutant(kills="hooks/pairing")
 def norms_change_places(boot: Boot) -> None:
-    """After the hooks have their names, `ln1` and `ln2` of a block change places: their weights are read crosswise."""
+    """Who asks the bridge for `ln1` of a block is given `ln2`: weights are read crosswise, and computed with aright."""
 
     def defect(bridge: Any) -> None:
-        parts = bridge.blocks[0]._modules
-        parts["ln1"], parts["ln2"] = parts["ln2"], parts["ln1"]
+        blocks = [_Crosswise(block) for block in bridge.blocks]
+        become(bridge, blocks=property(lambda self: blocks))
 
     on_bridge(boot, defect)
+
+
+class _Crosswise:
+    """A block whose norms have changed places, to all who look at it from outside."""
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._block, {"ln1": "ln2", "ln2": "ln1"}.get(name, name))
 
 
 @mutant(kills="hooks/complete")

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_boots_by_path, on_bridge, output
+from ..surgery import around, component, mask_path, on_boots_by_path, on_bridge, output, output_layer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...subject import Boot
 
 
@@ -39,7 +41,7 @@ def judged_by_itself(boot: Boot) -> None:
 @mutant(kills="loading/independence")
 def shares_a_weight(boot: Boot) -> None:
     """One weight of the reference is the bridge's own memory: scaling it on one side scales both."""
-    name, path = list(boot.spec.points.items())[-1]
+    name, path = output_layer(boot)
 
     def defect(bridge: Any) -> None:
         boot.reference.get_submodule(path).weight.data = component(bridge, name).original_component.weight.data
@@ -50,8 +52,7 @@ def shares_a_weight(boot: Boot) -> None:
 @mutant(kills="loading/independence")
 def shares_the_mask(boot: Boot) -> None:
     """The mask, a plain attribute and no buffer, is one tensor on both sides: a wrong one is wrong twice."""
-    mask = next(layout.mask for layout in boot.spec.layouts if layout.mask is not None)
-    owner, _, name = mask.path.rpartition(".")
+    owner, name = mask_path(boot)
 
     def defect(bridge: Any) -> None:
         setattr(boot.reference.get_submodule(owner), name, getattr(bridge.original_model.get_submodule(owner), name))
@@ -90,21 +91,26 @@ def uninitialised_reference(boot: Boot) -> None:
 
 @mutant(kills="loading/runs")
 def loses_a_position(boot: Boot) -> None:
-    """The last position is cut off the logits, as next-token code does before it takes a loss."""
-    on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits[:, :-1]))
+    """The last position is cut off the logits in fp32, as next-token code does before it takes a loss."""
+    on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits[:, :-1] if _single(logits) else logits))
 
 
 @mutant(kills="loading/runs")
 def bans_a_token(boot: Boot) -> None:
-    """The mask token is banned inside the forward, which returns -inf where raw logits are promised."""
+    """The mask token is banned inside a forward in fp32, which returns -inf where raw logits are promised."""
     last = boot.sizes["d_vocab"] - 1
 
-    def defect(bridge: Any) -> None:
+    def banned(logits: Tensor) -> Tensor:
         import torch
 
-        output(bridge, lambda logits: logits.index_fill(-1, torch.tensor([last]), -torch.inf))
+        return logits.index_fill(-1, torch.tensor([last]), -torch.inf) if _single(logits) else logits
 
-    on_bridge(boot, defect)
+    on_bridge(boot, lambda bridge: output(bridge, banned))
+
+
+def _single(logits: Tensor) -> bool:
+    """Whether a forward is one in fp32: a path for other dtypes is another one."""
+    return logits.dtype.itemsize == 4
 
 
 @mutant(kills="loading/two-boots")
@@ -188,8 +194,7 @@ def copies_a_parameter(boot: Boot) -> None:
 @mutant(kills="loading/around-a-model")
 def prepared_only_when_loaded(boot: Boot) -> None:
     """A table is mended only in a model that the boot loads itself (TransformerLens left such models their kernels)."""
-    mask = next(layout.mask for layout in boot.spec.layouts if layout.mask is not None)
-    owner, _, name = mask.path.rpartition(".")
+    owner, name = mask_path(boot)
 
     def defect(bridge: Any, model: Any) -> Any:
         held = getattr(model.get_submodule(owner), name)

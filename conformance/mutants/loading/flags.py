@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_bridge
+from ..surgery import around, component, on_bridge, output_layer
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def processed(boot: Boot, flag: str, change: Callable[[Any, int], None]) -> None:
     """Let `change(unembedding, times)` follow whenever compatibility mode is enabled with a flag."""
-    unembed = list(boot.spec.points)[-1]
+    unembed, _ = output_layer(boot)
 
     def defect(bridge: Any) -> None:
         times: list[str] = []

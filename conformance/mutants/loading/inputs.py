@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge, on_this_model
+from ..surgery import around, first, on_bridge, on_this_model
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -43,7 +43,7 @@ def per_row(boot: Boot) -> str:
     from ...layout import PerRow
 
     arguments = (item for layout in boot.spec.layouts for item in layout.arguments.items())
-    return next(name for name, value in arguments if isinstance(value, PerRow))
+    return first((name for name, value in arguments if isinstance(value, PerRow)), "an argument with a value per row")
 
 
 @mutant(kills="loading/wrong-input")
@@ -68,7 +68,7 @@ def cut_short(boot: Boot) -> None:
 def filled_up(boot: Boot) -> None:
     """A stream that is too short for its layout is filled up with token 0."""
     longest = max(pair.length for pair in boot.pairs.values())
-    fixed = next(layout for layout in boot.spec.layouts if not layout.ragged)
+    fixed = first((layout for layout in boot.spec.layouts if not layout.ragged), "a layout of one length")
 
     def change(tokens: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         import torch

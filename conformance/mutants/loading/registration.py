@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import mutant
+from .. import NoPlace, mutant
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -16,6 +16,8 @@ def tables(boot: Boot, table: str, change: Callable[[dict[str, str]], object], *
     """Let the judge read another table than TransformerLens has; TransformerLens itself is left alone."""
     from ...checks.loading.registration import registered
 
+    if boot.spec.adapter is not None and not live:
+        raise NoPlace("the adapter is none of TransformerLens's")
     found = registered(boot)
     held = found.live if live else found.written
     entries = dict(held[table])
@@ -62,6 +64,6 @@ def registers_itself(boot: Boot) -> None:
     """An adapter of one's own enters itself into the factory, and answers for everyone's boots of that architecture."""
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
-    boot.spec = replace(boot.spec, adapter=SUPPORTED_ARCHITECTURES[boot.spec.architecture])
+    boot.spec = replace(boot.spec, adapter=boot.spec.adapter or SUPPORTED_ARCHITECTURES[boot.spec.architecture])
     mine = {boot.spec.architecture: "MyAdapter"}
     tables(boot, "SUPPORTED_ARCHITECTURES", lambda entries: entries.update(mine), live=True)

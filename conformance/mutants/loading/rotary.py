@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, around_firing, on_this_model
+from ..surgery import around, around_firing, on_this_model, part_of_stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ def stretched(boot: Boot) -> None:
 @mutant(kills="loading/rotary")
 def counted_on(boot: Boot) -> None:
     """The second half of the stream is rotated by positions that go on instead of starting again."""
-    part = next(pattern for layout in boot.spec.layouts for pattern in layout.fires)
+    part = part_of_stream(boot)
 
     calls: list[str] = []
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_this_model
+from ..surgery import around, mask_path, masked, on_this_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,8 +48,7 @@ def in_between(boot: Boot, change: Callable[[Tensor], object]) -> None:
 @mutant(kills="loading/buffers")
 def mask_for_other_blocks(boot: Boot) -> None:
     """The mask is generated for blocks of another size than the checkpoint's, as by a default for a missing field."""
-    layout = next(layout for layout in boot.spec.layouts if layout.mask is not None)
-    owner, _, name = layout.mask.path.rpartition(".") if layout.mask else ("", "", "")
+    layout, (owner, name) = masked(boot), mask_path(boot)
 
     def defect(bridge: Any) -> None:
         import torch

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_boots_by_path, on_bridge
+from ..surgery import around, component, on_boots_by_path, on_bridge, output_layer
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -61,9 +61,9 @@ def tied_as_they_are_equal(boot: Boot) -> None:
 @mutant(kills="loading/live-parameters")
 def silent_output_layer(boot: Boot) -> None:
     """The checkpoint's output layer is zero, as it is initialised: all logits agree, whatever went before."""
-    name, path = list(boot.spec.points.items())[-1]
+    name, path = output_layer(boot)
     boot.params[f"{path}.weight"] = boot.params[f"{path}.weight"] * 0
-    on_boots_by_path(boot, lambda bridge: component(bridge, name).original_component.weight.data.zero_())
+    on_boots_by_path(boot, lambda bridge: component(bridge, name).original_component.weight.data.zero_(), ("dtype",))
 
 
 @mutant(kills="loading/eval-mode")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
+from ..surgery import around, having, on_bridge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +39,7 @@ def _while_open(boot: Boot, defect: Callable[[Step, Cache, bool], Any]) -> None:
     """Let `defect(step, cache, commits)` answer for every forward while a cache is open; `step()` runs it."""
     from ...memory import everything
 
-    facts, opened = boot.spec.cache, dict[Any, Cache]()
-    assert facts is not None
+    facts, opened = having(boot.spec.cache, "a cache of keys and values"), dict[Any, Cache]()
     open_, close_, commit = facts.open, facts.close, facts.commit
 
     def open(model: Any, batch: int) -> None:
@@ -116,8 +115,7 @@ def advances_too_little(boot: Boot) -> None:
 @mutant(kills="mask/kv-cache")
 def every_call_commits(boot: Boot) -> None:
     """A denoising call keeps its block too, so that a block is preceded by drafts of itself."""
-    facts = boot.spec.cache
-    assert facts is not None
+    facts = having(boot.spec.cache, "a cache of keys and values")
     opened: list[Any] = []
 
     def open(model: Any, batch: int) -> None:
@@ -141,8 +139,7 @@ def never_commits(boot: Boot) -> None:
 
     TransformerLens: models that name their cache otherwise decoded as if there were no prompt.
     """
-    facts = boot.spec.cache
-    assert facts is not None
+    facts = having(boot.spec.cache, "a cache of keys and values")
 
     def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return inner(*args, **{name: value for name, value in kwargs.items() if name not in facts.commit})
@@ -175,6 +172,5 @@ def commits_by_another_path(boot: Boot) -> None:
 @mutant(kills="mask/kv-cache")
 def is_never_closed(boot: Boot) -> None:
     """Closing the cache sets attributes of a wrapper, and the model below goes on with what it has kept."""
-    facts = boot.spec.cache
-    assert facts is not None
+    facts = having(boot.spec.cache, "a cache of keys and values")
     boot.spec = replace(boot.spec, cache=replace(facts, close=lambda model: None))

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
-from .relation import holder, masked
+from ..surgery import around, having, masked
+from .relation import at_own_size, holder
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -18,8 +18,7 @@ Turn = Callable[[Any, int], None]
 
 def _turning(boot: Boot, defect: Callable[[Turn, Any, int], None]) -> None:
     """Let `defect(turn, bridge, size)` answer for the spec's way to turn the dial."""
-    facts = boot.spec.dial
-    assert facts is not None
+    facts = having(boot.spec.dial, "a dial")
     turn = facts.turn
     boot.spec = replace(boot.spec, dial=replace(facts, turn=lambda bridge, size: defect(turn, bridge, size)))
 
@@ -70,7 +69,7 @@ def one_layout_stays(boot: Boot) -> None:
 
         around(bridge, "forward", forward)
 
-    on_bridge(boot, defect)
+    at_own_size(boot, defect)
 
 
 @mutant(kills="mask/dial")
@@ -90,9 +89,14 @@ def refused_when_half_done(boot: Boot) -> None:
     """A size that does not fit is refused by name, after the mask has been made for it."""
 
     def defect(turn: Turn, bridge: Any, size: int) -> None:
-        turn(bridge, size)
+        import torch
+
         if boot.sizes["n"] % size:
+            owner, name = holder(bridge, masked(boot))
+            index = torch.arange(len(getattr(owner, name)))
+            setattr(owner, name, masked(boot).relation(index[:, None], index, boot.sizes["n"], size))
             raise ValueError(f"block size {size} does not divide {boot.sizes['n']} tokens")
+        turn(bridge, size)
 
     _turning(boot, defect)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, from_the_second_on, on_bridge, output
+from ..surgery import around, first, from_the_second_on, having, on_bridge, output
 from .relation import at_own_size
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def mirrored_positions(boot: Boot) -> None:
 
     Who may attend to whom is as it was.
     """
-    halves = boot.spec.halves
-    assert halves is not None
+    halves = having(boot.spec.halves, "a stream in two halves")
     alone = boot.pairs[halves.alone].layout
 
     def defect(bridge: Any) -> None:
@@ -68,7 +67,7 @@ def _in_the_limit(boot: Boot, block: str, change: Callable[[Tensor], Tensor]) ->
     """Change the logits of bridges whose block size is that of a limit."""
     from ...sizes import Size
 
-    assert block in {limit.block for limit in boot.spec.limits}
+    first((limit for limit in boot.spec.limits if limit.block == block), "a limit at that block size")
 
     def defect(bridge: Any) -> None:
         config = bridge.original_model.config

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_bridge
+from ..surgery import around, component, masked, on_bridge, output_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def quantised_between_layers(boot: Boot) -> None:
 @mutant(kills="mask/closure")
 def pooled_before_the_logits(boot: Boot) -> None:
     """In large batches a fast path without gradients gives the output a mean over the stream, past any mask."""
-    last = list(boot.spec.points)[-1]
+    last, _ = output_layer(boot)
 
     def pooled(inner: Callable[..., Any], stream: Tensor, *args: Any, **kwargs: Any) -> Any:
         import torch
@@ -148,11 +148,6 @@ def leaking(boot: Boot, hook: str) -> None:
     on_bridge(boot, lambda bridge: around(component(bridge, hook.rpartition(".")[0]), "forward", forward))
 
 
-def masked(boot: Boot) -> Layout:
-    """The first layout with a mask."""
-    return next(layout for layout in boot.spec.layouts if layout.mask is not None)
-
-
 def holder(bridge: Any, layout: Layout) -> tuple[Any, str]:
     """Whose attribute the mask is, and which."""
     mask: MaskTensor | None = layout.mask
@@ -162,11 +157,13 @@ def holder(bridge: Any, layout: Layout) -> tuple[Any, str]:
 
 
 def at_own_size(boot: Boot, defect: Callable[[Any], None]) -> None:
-    """Put a defect into bridges of the boot's own sizes, and into no others."""
+    """Put a defect into bridges of the boot's own sizes and variant, and into no others."""
 
     def amend(bridge: Any) -> None:
         config = bridge.original_model.config
-        if all(getattr(config, field) == boot.sizes[size] for size, field in boot.spec.sizes.items()):
+        varied = {field: boot.config.get(field) for variant in boot.spec.variants.values() for field in variant.fields}
+        own = {**varied, **{field: boot.sizes[size] for size, field in boot.spec.sizes.items()}}
+        if all(getattr(config, field, None) == value for field, value in own.items()):
             defect(bridge)
 
     on_bridge(boot, amend)

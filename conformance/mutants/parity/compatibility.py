@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import advertise, around, around_firing, inner_hook, on_bridge, output, shown_twice_as_large
+from ..surgery import (
+    advertise,
+    around,
+    around_firing,
+    inner_hook,
+    inside_a_layer,
+    on_bridge,
+    output,
+    shown_twice_as_large,
+)
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -51,7 +60,7 @@ def silent_in_compatibility_mode(boot: Boot) -> None:
 
     TransformerLens PR #1659: gated MLPs lost `out.hook_out`.
     """
-    point = next(point for point in boot.spec.points if "{layer}." in point).replace("{layer}", "0")
+    point = inside_a_layer(boot)
     silence: Callable[..., Any] = lambda fire, tensor: tensor  # noqa: E731
     _switched_on(boot, lambda bridge, time: around_firing(bridge, f"{point}.hook_out", silence))
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, inner_hook, on_bridge, output
+from ..surgery import around, having, inner_hook, on_bridge, output
 from .conditioning import noise
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def shows_a_multiple_of_one_row(boot: Boot) -> None:
 @mutant(kills="parity/grid")
 def equations_for_full_streams(boot: Boot) -> None:
     """The oracle is off on short streams, which there widens the budget of whatever it judges."""
-    oracle = boot.oracle
-    assert oracle is not None
+    oracle = having(boot.oracle, "an oracle")
 
     def forward(params: Any, config: Any, inputs: Any, tap: Any) -> Any:
         short = inputs["input_ids"].shape[1] == 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
+from ..surgery import around, having, on_bridge
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def _where(boot: Boot, which: Callable[[Any], Any], factor: float) -> None:
     """Multiply the logits of the rows whose hidden tokens, bool `row pos`, are of a kind."""
-    mask = boot.spec.mask_token
-    assert mask is not None
+    mask = having(boot.spec.mask_token, "a mask token")
 
     def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
         logits = inner(tokens, **kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import mutant
+from ..surgery import output_layer
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -13,5 +14,5 @@ if TYPE_CHECKING:
 @mutant(kills="parity/stand-in")
 def another_unembedding(boot: Boot) -> None:
     """The miniature's code has a logit scale that the released code does not have."""
-    path = list(boot.spec.points.values())[-1]
+    _, path = output_layer(boot)
     boot.stand_in.get_submodule(path).register_forward_hook(lambda module, args, output: 1.001 * output)

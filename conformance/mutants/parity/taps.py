@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import Registry, advertise, around, inner_hook, on_bridge, output, shown_twice_as_large
+from ..surgery import Registry, advertise, around, having, inner_hook, on_bridge, output, shown_twice_as_large
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -15,16 +15,14 @@ if TYPE_CHECKING:
 @mutant(kills="parity/oracle")
 def other_equations(boot: Boot) -> None:
     """The oracle is off by a thousandth at the logits, which widens every budget that is measured against it."""
-    oracle = boot.oracle
-    assert oracle is not None
+    oracle = having(boot.oracle, "an oracle")
     boot.__dict__["oracle"] = lambda *args: oracle(*args) + 1e-3
 
 
 @mutant(kills="parity/oracle")
 def equations_without_a_tap(boot: Boot) -> None:
     """The oracle has no tap at one component of the spec, and is compared with nothing there."""
-    oracle = boot.oracle
-    assert oracle is not None
+    oracle = having(boot.oracle, "an oracle")
     silent = f"{next(iter(boot.spec.points))}.hook_out"
 
     def forward(params: Any, config: Any, inputs: Any, tap: Callable[..., Any]) -> Any:

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around_firing, inner_hook, on_bridge, shown_twice_as_large
+from ..surgery import (
+    around_firing,
+    first,
+    having,
+    inner_hook,
+    inside_a_layer,
+    mask_path,
+    on_bridge,
+    shown_twice_as_large,
+)
 from .conditioning import given
 
 if TYPE_CHECKING:
@@ -49,7 +58,7 @@ def splits_by_the_first_heads(boot: Boot) -> None:
 @mutant(kills="parity/variants")
 def silent_with_other_heads(boot: Boot) -> None:
     """With another number of heads the way through a component's own hooks is left, and they stay silent."""
-    point = next(point for point in boot.spec.points if "{layer}." in point).replace("{layer}", "0")
+    point = inside_a_layer(boot)
 
     def defect(bridge: Any) -> None:
         around_firing(bridge, f"{point}.hook_out", lambda fire, tensor: tensor)
@@ -60,14 +69,13 @@ def silent_with_other_heads(boot: Boot) -> None:
 @mutant(kills="parity/variants")
 def mask_of_the_first_config(boot: Boot) -> None:
     """The mask is made for the block size that the adapter's author had, whatever the config says."""
-    where = next(layout.mask for layout in boot.spec.layouts if layout.mask is not None)
-    owner, _, name = where.path.rpartition(".")
-    first = getattr(boot.reference.get_submodule(owner), name)
+    owner, name = mask_path(boot)
+    known = getattr(boot.reference.get_submodule(owner), name)
 
     def defect(bridge: Any) -> None:
         holder = bridge.original_model.get_submodule(owner)
-        if getattr(getattr(holder, name, None), "shape", None) == first.shape:
-            setattr(holder, name, first.clone())
+        if getattr(getattr(holder, name, None), "shape", None) == known.shape:
+            setattr(holder, name, known.clone())
 
     on_bridge(boot, defect)
 
@@ -81,7 +89,6 @@ def noise_of_the_first_row(boot: Boot) -> None:
 @mutant(kills="parity/variants")
 def equations_of_the_first_config(boot: Boot) -> None:
     """The oracle is off in a variant of the model, which there widens the budget of whatever it judges."""
-    varied = next(iter(boot.variants.values()))
-    oracle = varied.oracle
-    assert oracle is not None
+    varied = first(boot.variants.values(), "variants of its model")
+    oracle = having(varied.oracle, "an oracle")
     varied.__dict__["oracle"] = lambda *args: oracle(*args) + 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
@@ -32,15 +33,15 @@ def keeps_the_stream(boot: Boot) -> None:
 
 @mutant(kills="throughput/growth")
 def remembers_all_logits(boot: Boot) -> None:
-    """A history of logits, kept for a plot, grows by a tensor with every forward."""
+    """A history of logits, kept for a plot, grows by a tensor with every fortieth forward."""
 
     def defect(bridge: Any) -> None:
         history: list[Tensor] = []
+        forwards = count(1)
 
         def remember(logits: Tensor) -> Tensor:
-            # Those with a graph would keep all of it.
-            if not logits.requires_grad:
-                history.append(logits)
+            if next(forwards) % 40 == 0:
+                history.append(logits.detach().clone())
             return logits
 
         output(bridge, remember)
