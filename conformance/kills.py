@@ -15,6 +15,9 @@ from .requirement import Occasion, Requirement
 from .snapshots import differences
 from .subject import Boot
 
+FAR = 10
+"""How many budgets a defect lies off, at least; one that is noticed by a hair proves little."""
+
 
 class Fate(StrEnum):
     """What became of a mutant in one adapter."""
@@ -61,8 +64,11 @@ def _judged(clean: Judge, mutant: Mutant) -> Kill:
     registry, declared = clean.registry, clean.registry[mutant.kills]
     boot = _boot_like(clean.boot)
     told = functools.partial(Kill, mutant.id, mutant.kills)
-    mutant.apply(boot)
     family = [required for required in registry.values() if _asked(required, declared)]
+    for required in family:
+        # In its order, whoever asks first: some tables grow with what has run.
+        outcomes(clean, required)
+    mutant.apply(boot)
     judge = Judge(boot, clean.ledger, registry)
     found = {required.id: _noticed(judge, required, clean) for required in family}
     rest = Judge(boot, clean.ledger, without(registry, mutant.kills))
@@ -76,7 +82,10 @@ def _judged(clean: Judge, mutant: Mutant) -> Kill:
     by = tuple(id for id, findings in found.items() if findings)
     others = tuple(id for id, findings in left.items() if findings)
     if mine := found[mutant.kills]:
-        return told(Fate.KILLED, by, others, first=mine[0])
+        measured = [finding.size / finding.allowed for finding in mine if finding.size and finding.allowed]
+        if (far := max(measured, default=FAR)) < FAR:
+            return told(Fate.ERROR, by, others, cause=f"it lies {far:.1f} budgets off, want {FAR}; make it larger")
+        return told(Fate.KILLED, by, others, first=mine[0].line())
     as_it_is = {str(outcome.verdict) for outcome in outcomes(clean, declared)}
     if Verdict.PASS not in as_it_is:
         return told(Fate.MOOT, by, others, cause=f"{mutant.kills} is {', '.join(sorted(as_it_is))} as it is")
@@ -90,11 +99,11 @@ def _boot_like(clean: Boot) -> Boot:
     return boot
 
 
-def _noticed(judge: Judge, required: Requirement, clean: Judge) -> list[str]:
-    """New findings of a requirement, in all layouts, in one line each."""
+def _noticed(judge: Judge, required: Requirement, clean: Judge) -> list[Finding]:
+    """New findings of a requirement, in all layouts."""
     found = [finding for outcome in outcomes(judge, required) for finding in noticed(outcome)]
     known = [finding for outcome in outcomes(clean, required) for finding in outcome.findings] if found else []
-    return [finding.line() for finding in found if finding not in known]
+    return [finding for finding in found if finding not in known]
 
 
 def outcomes(judge: Judge, required: Requirement) -> list[Outcome]:

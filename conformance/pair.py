@@ -178,8 +178,7 @@ class Pair:
 
     def canonical(self, name: str) -> str:
         """The canonical name behind an alias; a name that is no hook stays itself."""
-        registry = self.boot.bridge.hook_dict
-        return str(registry[name].name) if name in registry else name
+        return self.boot.canonical.get(name, name)
 
     def entering(self, layer: int) -> str:
         """The canonical hook at which the residual stream enters a layer."""

@@ -216,6 +216,11 @@ class Boot:
         return {layout.name: Pair(self, layout) for layout in self.spec.layouts}
 
     @cached_property
+    def canonical(self) -> dict[str, str]:
+        """The canonical name behind every advertised one; TransformerLens makes its registry anew whenever asked."""
+        return {name: str(point.name) for name, point in self.bridge.hook_dict.items()}
+
+    @cached_property
     def refused(self) -> dict[str, Exception]:
         """Advertised hook names at which attaching is refused, and with which error."""
         refusals = {name: taps.attach_refusal(self.bridge, name) for name in taps.canonical_names(self.bridge)}

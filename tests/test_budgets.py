@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from conformance.adapters.bd3lm import SPEC
-from conformance.mutants import mutants, noticed
+from conformance.kills import noticed
+from conformance.mutants import mutants
 from conformance.requirement import requirements
 
 REGISTRY = requirements()

@@ -2,90 +2,63 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conformance import kills, ledger, mutants
 from conformance.adapters.bd3lm import SPEC
 from conformance.adapters.bd3lm_reference import SPEC as WHOLE
-from conformance.finding import Outcome, Verdict
-from conformance.mutants import mutants, noticed, without
-from conformance.requirement import Requirement, requirements
+from conformance.finding import Verdict
+from conformance.kills import Fate, outcomes
+from conformance.mutants import Mutant, NoPlace
+from conformance.report import proof
+from conformance.requirement import FAMILIES, requirements
 
 REGISTRY = requirements()
-MUTANTS = mutants()
-FAR = 10
-"""How many budgets a defect lies off, at least."""
-
-
-def outcomes(judge, required: Requirement) -> list[Outcome]:
-    """One requirement in all its layouts, with the committed snapshots at hand."""
-    from conformance.judge import Tools
-    from conformance.snapshots import differences
-
-    found, spec = [], judge.boot.spec
-    for layout in judge.boot.pairs if required.per_layout else [None]:
-        case = f"{spec.name}-{layout}" if layout else spec.name
-        path = spec.snapshots / f"{required.check.__name__}[{case}].txt"
-        found.append(judge.verdict(required, layout, Tools(snapshot=functools.partial(differences, path))))
-    return found
+MUTANTS = mutants.mutants()
 
 
 @pytest.fixture
-def boot(miniature: Path, request: pytest.FixtureRequest):
-    """A good adapter; where a mutant needs more than the shipped one has, the complete one."""
-    from conformance.judge import Boot
+def judged(miniature: Path) -> Callable:
+    """A judge of an adapter, by the full registry and the ledger that is shipped."""
+    from conformance.judge import Boot, Judge
 
-    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name", "")
-    whole = bool(name) and (name.startswith("denoising/") or MUTANTS[name].whole)
-    boot = Boot(WHOLE if whole else SPEC, miniature, trusted=True)
-    # Only some machines have a committed baseline.
-    boot.__dict__["ratios"] = {}
-    return boot
+    def judged(spec=SPEC):
+        boot = Boot(spec, miniature, trusted=True)
+        # Only some machines have a committed baseline.
+        boot.__dict__["ratios"] = {}
+        return Judge(boot, ledger.load(spec, REGISTRY), REGISTRY)
 
-
-@pytest.fixture
-def judged(boot) -> Callable:
-    """A judge of the boot, on the full registry or on less, by the ledger that is shipped."""
-    from conformance import ledger
-    from conformance.judge import Judge
-
-    return lambda registry: Judge(boot, ledger.load(boot.spec, REGISTRY), registry)
+    return judged
 
 
-@pytest.mark.parametrize("name", MUTANTS)
-def test_noticed_by_its_requirement_and_by_it_alone(name: str, boot, judged: Callable) -> None:
-    mutant = MUTANTS[name]
-    mutant.apply(boot)
-
-    mine = outcomes(judged(REGISTRY), REGISTRY[mutant.kills])
-    assert {outcome.verdict for outcome in mine} <= {*Verdict} - {Verdict.ERROR, Verdict.BLOCKED}
-    found = [finding for outcome in mine if outcome.verdict is Verdict.FAIL for finding in noticed(outcome)]
-    assert found
-    measured = [finding.size / finding.allowed for finding in found if finding.size and finding.allowed]
-    assert max(measured, default=FAR) >= FAR, "a defect this close to its budget proves little"
-
-    rest = without(REGISTRY, mutant.kills)
-    family = [required for required in rest.values() if required.family == REGISTRY[mutant.kills].family]
-    judge = judged(rest)
-    others = {required.id: outcomes(judge, required) for required in family}
-    assert {
-        id: [finding.line() for finding in noticed(outcome)] or outcome.trace
-        for id, found in others.items()
-        for outcome in found
-        if noticed(outcome) or outcome.verdict is Verdict.ERROR
-    } == {}
-
-
-def test_every_requirement_has_a_mutant() -> None:
+def test_every_requirement_has_a_mutant_and_every_family_six() -> None:
     assert REGISTRY
     assert {mutant.kills for mutant in MUTANTS.values()} == REGISTRY.keys()
+    for family in FAMILIES:
+        assert sum(mutant.kills.startswith(f"{family}/") for mutant in MUTANTS.values()) >= 6
+
+
+def test_what_has_no_place_in_the_complete_adapter_is_killed_in_the_one_that_is_shipped(judged: Callable) -> None:
+    """All others are put into the complete one by `--mutants`, which is red where one survives or a check is idle."""
+    from conformance.judge import Boot
+
+    shipped, complete = judged(), judged(WHOLE)
+    told = []
+    for mutant in MUTANTS.values():
+        try:
+            mutant.apply(Boot(WHOLE, complete.boot.folder, trusted=True))
+        except NoPlace:
+            told.append(kills.kill(shipped, mutant).as_json())
+    assert {kill["mutant"]: kill["fate"] for kill in told if kill["fate"] != Fate.KILLED} == {}
+    assert proof.summary(told)["idle"] == []
+    assert 8 < len(told) < 40
 
 
 def test_a_clean_subject_is_killed_by_none(judged: Callable) -> None:
-    judge = judged(REGISTRY)
+    judge = judged()
     told = {required.id: outcomes(judge, required) for required in REGISTRY.values()}
     assert sum(map(len, told.values())) == len(told) + sum(required.per_layout for required in REGISTRY.values())
     assert {id for id, found in told.items() for outcome in found if outcome.findings} == set()
@@ -97,10 +70,120 @@ def test_a_clean_subject_is_killed_by_none(judged: Callable) -> None:
 
 
 def test_a_mutant_has_a_story_and_a_name_of_its_own() -> None:
-    from conformance.mutants import mutant
-
     assert len({mutant.apply for mutant in MUTANTS.values()}) == len(MUTANTS) > 0
     with pytest.raises(ValueError, match="wants a docstring that tells its story, and a name of its own"):
-        mutant(kills="hooks/fires")(MUTANTS["hooks/advertised-and-dead"].apply)
+        mutants.mutant(kills="hooks/fires")(MUTANTS["hooks/advertised-and-dead"].apply)
     with pytest.raises(ValueError, match="wants a docstring"):
-        mutant(kills="hooks/fires")(lambda boot: None)
+        mutants.mutant(kills="hooks/fires")(lambda boot: None)
+
+
+# What becomes of one.
+
+
+def made(kills: str, apply: Callable) -> Mutant:
+    return Mutant(kills, "A story.", apply)
+
+
+def nothing(boot) -> None:
+    pass
+
+
+def test_one_that_changes_nothing_survives(judged: Callable) -> None:
+    judge = judged()
+    for required in ("hooks/order", "gradients/reach"):
+        kill = kills.kill(judge, made(required, nothing))
+        assert (kill.fate, kill.by, kill.without) == (Fate.SURVIVED, (), ())
+
+
+def test_what_the_adapter_does_not_keep_proves_nothing(judged: Callable) -> None:
+    kill = kills.kill(judged(), made("hooks/fires", nothing))
+    assert (kill.fate, kill.cause) == (Fate.MOOT, "hooks/fires is DEVIATION as it is")
+
+
+def test_what_others_notice_does_not_speak_for_the_one_that_should(judged: Callable) -> None:
+    kill = kills.kill(judged(), made("hooks/order", MUTANTS["hooks/fires-twice"].apply))
+    assert kill.fate is Fate.SURVIVED
+    assert "hooks/multiplicity" in kill.by
+
+
+def test_one_that_is_close_to_a_budget_proves_little(judged: Callable) -> None:
+    from conformance.mutants.surgery import on_bridge, output
+
+    def slightly(boot) -> None:
+        budget = float(next(iter(boot.afresh().pairs.values())).allowed("logits"))
+        on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits + 3 * budget))
+
+    kill = kills.kill(judged(), made("parity/logits", slightly))
+    assert kill.fate is Fate.ERROR
+    assert "budgets off, want 10" in kill.cause
+
+
+def test_where_it_has_no_place_it_says_what_is_missing(judged: Callable) -> None:
+    kill = kills.kill(judged(), MUTANTS["hooks/gate-without-its-half"])
+    assert (kill.fate, kill.cause) == (Fate.NO_PLACE, "the adapter has not got a hook at the gate of a branch")
+
+
+# What they add up to.
+
+
+def told(mutant: str, kills: str, fate: str, *without: str) -> dict:
+    return {"mutant": mutant, "kills": kills, "fate": fate, **({"without": list(without)} if without else {})}
+
+
+def test_a_requirement_is_proven_by_one_that_the_rest_lets_pass() -> None:
+    both = [told("m/a", "f/a", "KILLED", "f/b"), told("m/b", "f/b", "KILLED"), told("m/c", "f/c", "NO PLACE")]
+    assert proof.summary(both) == {
+        "fates": {"KILLED": 2, "NO PLACE": 1},
+        "proven": 1,
+        "idle": ["f/a"],
+        "untried": ["f/c"],
+    }
+    assert proof.summary([*both, told("m/d", "f/a", "KILLED")])["idle"] == []
+    assert not proof.red(both)
+    assert proof.red([*both, told("m/e", "f/a", "SURVIVED")])
+
+
+# The option.
+
+FIRES_TWICE = "conformance.mutants.hooks::fires_twice[bd3lm]"
+
+
+def test_mutants_stand_in_report_and_summary(run: Callable) -> None:
+    ids = (FIRES_TWICE, "conformance.mutants.hooks::gate_without_its_half[bd3lm]")
+    found = run("--adapter", "bd3lm", "--mutants", *ids)
+    assert found.result.ret == 0
+    (adapter,) = found.report["verdicts"]["adapters"]
+    assert [(kill["mutant"], kill["fate"]) for kill in adapter["mutants"]] == [
+        ("hooks/gate-without-its-half", "NO PLACE"),
+        ("hooks/fires-twice", "KILLED"),
+    ]
+    assert adapter["mutants"][1]["by"] == ["hooks/multiplicity"]
+    assert adapter["summary"]["mutants"] == {
+        "fates": {"KILLED": 1, "NO PLACE": 1},
+        "proven": 1,
+        "idle": [],
+        "untried": ["hooks/gated-branches"],
+    }
+    assert found.report["verdicts"]["state"] == "PARTIAL"
+    assert "requirements that saw what the rest of their family let pass: 1" in found.text
+
+
+def test_a_survivor_is_red(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mutants._MUTANTS, "hooks/nothing", made("hooks/order", nothing))
+    found = run("--adapter", "bd3lm", "--mutants", "conformance.mutants.hooks::nothing[bd3lm]")
+    assert found.result.ret == 1
+    assert "SURVIVED hooks/nothing: hooks/order does not notice it" in found.text
+
+
+def test_no_mutants_at_all_are_red(run: Callable) -> None:
+    assert run("--adapter", "bd3lm", "--mutants", "-m", "snapshot and not mutant").result.ret == 1
+
+
+def test_a_mutant_that_breaks_is_the_suites_fault(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(boot) -> None:
+        raise KeyError("no such module")
+
+    monkeypatch.setitem(mutants._MUTANTS, "hooks/broken", made("hooks/fires", broken))
+    found = run("--adapter", "bd3lm", "--mutants", "conformance.mutants.hooks::broken[bd3lm]")
+    assert found.result.ret == 1
+    assert "ERROR hooks/broken: KeyError: 'no such module'" in found.text

@@ -1,22 +1,21 @@
 """Known defects put back into a good adapter, one at a time, to show that the suite notices.
 
 Modules mirror `checks/`. A mutant is a short edit of a boot that has not happened yet; its docstring tells the
-defect, and names the past one where there was one.
+defect, and names the past one where there was one. It speaks of an adapter in the words of its spec, and raises
+`NoPlace` where that has not got what it breaks. `conformance.kills` puts it in and asks who notices.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..finding import LEDGER_CODES
-from ..requirement import FAMILIES, Requirement
+from ..requirement import FAMILIES
 
 if TYPE_CHECKING:
-    from ..finding import Finding, Outcome
     from ..subject import Boot
 
 Apply = Callable[["Boot"], None]
@@ -31,15 +30,11 @@ class NoPlace(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One defect; `kills` is the requirement that must notice it, and that alone does so in its family.
-
-    A `whole` one is put into an adapter that shows every tensor and has a sampler; without them it has no place.
-    """
+    """One defect; `kills` is the requirement that must notice it."""
 
     kills: str
     story: str
     apply: Apply
-    whole: bool = False
 
     @property
     def id(self) -> str:
@@ -50,11 +45,11 @@ class Mutant:
 _MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(kills: str, whole: bool = False) -> Callable[[Apply], Apply]:
+def mutant(kills: str) -> Callable[[Apply], Apply]:
     """Register a defect that the requirement `kills` must notice."""
 
     def register(apply: Apply) -> Apply:
-        defect = Mutant(kills, " ".join(inspect.cleandoc(apply.__doc__ or "").split()), apply, whole)
+        defect = Mutant(kills, " ".join(inspect.cleandoc(apply.__doc__ or "").split()), apply)
         if not defect.story or defect.id in _MUTANTS:
             raise ValueError(f"mutant {defect.id}: wants a docstring that tells its story, and a name of its own")
         _MUTANTS[defect.id] = defect
@@ -68,20 +63,3 @@ def mutants() -> dict[str, Mutant]:
     for family in FAMILIES:
         importlib.import_module(f"{__name__}.{family}")
     return {m.id: m for family in FAMILIES for m in _MUTANTS.values() if m.kills.startswith(f"{family}/")}
-
-
-def without(registry: Mapping[str, Requirement], removed: str) -> dict[str, Requirement]:
-    """The registry as it would be if one requirement had never been written."""
-    return {
-        id: replace(required, needs=tuple(need for need in required.needs if need != removed))
-        for id, required in registry.items()
-        if id != removed
-    }
-
-
-def noticed(outcome: Outcome) -> list[Finding]:
-    """What a check itself found against a mutant: undeclared findings, the ledger's own remarks left out.
-
-    A stale entry shows that something changed, not that the check saw what.
-    """
-    return [finding for finding in outcome.findings if finding.code not in LEDGER_CODES]

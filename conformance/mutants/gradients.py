@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import components
-from . import NoPlace, mutant
-from .surgery import around, around_backward_hook, around_firing, having, inner_hook, on_bridge, part_of_stream
+from . import mutant
+from .surgery import around, around_backward_hook, around_firing, first, having, inner_hook, on_bridge, part_of_stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,11 +34,10 @@ def _with_weight(module: nn.Module, change: Weight) -> None:
 
 
 def _first_weight(boot: Boot) -> str:
-    """Path of the first paired module in a layer that has a weight."""
-    for path in boot.spec.points.values():
-        if "{layer}" in path and f"{path.replace('{layer}', '0')}.weight" in boot.params:
-            return path.replace("{layer}", "0")
-    raise NoPlace("no paired module has a weight")
+    """Path of the first linear module in a layer that is paired: bridges compute norms themselves where hooks stand."""
+    inside = (path.replace("{layer}", "0") for path in boot.spec.points.values() if "{layer}" in path)
+    linear = (path for path in inside if getattr(boot.params.get(f"{path}.weight"), "ndim", 0) == 2)
+    return first(linear, "a linear module in its layers")
 
 
 @mutant(kills="gradients/parameters")

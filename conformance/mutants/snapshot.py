@@ -22,6 +22,28 @@ def one_alias_more(boot: Boot) -> None:
     on_bridge(boot, defect)
 
 
+@mutant(kills="snapshot/hook-tree")
+def one_alias_less(boot: Boot) -> None:
+    """A release takes a name away that stood for the same hook as another (TransformerLens #1796 had promised one)."""
+    stream = boot.spec.streams[1].replace("{layer}", "0")
+
+    def defect(bridge: Any) -> None:
+        advertise(bridge, lambda registry: {name: point for name, point in registry.items() if name != stream})
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="snapshot/component-map")
+def another_module(boot: Boot) -> None:
+    """A component is mapped to a module under another path than before."""
+    name, path = output_layer(boot)
+
+    def defect(bridge: Any) -> None:
+        object.__setattr__(bridge.adapter.component_mapping[name], "name", f"{path}_1")
+
+    on_bridge(boot, defect)
+
+
 @mutant(kills="snapshot/component-map")
 def another_class(boot: Boot) -> None:
     """A component is mapped to another bridge class than before (TransformerLens PR #1673)."""

@@ -6,10 +6,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import algebra
+from ..surgery import algebra, first
 
 if TYPE_CHECKING:
     from ...subject import Boot
+
+
+def gated(boot: Boot) -> None:
+    """Refuse models that add to their stream what no gate has scaled: they modulate no norm either."""
+    first((branch for branch in boot.spec.branches if branch.gate is not None), "a gate on a branch")
 
 
 @mutant(kills="cache/decompose")
@@ -53,6 +58,7 @@ def heads_out_of_thin_air(boot: Boot) -> None:
 @mutant(kills="cache/logit-lens")
 def lens_without_the_last_modulation(boot: Boot) -> None:
     """The lens reads any model's stream by its last norm and unembedding, whatever else lies on the way."""
+    gated(boot)
 
     def logit_lens(cache: Any, **options: Any) -> Any:
         bridge, stream = cache.model, cache["resid_post", boot.layers - 1]
@@ -61,9 +67,10 @@ def lens_without_the_last_modulation(boot: Boot) -> None:
     algebra(boot, logit_lens=logit_lens)
 
 
-@mutant(kills="cache/head-results", whole=True)
+@mutant(kills="cache/head-results")
 def heads_without_their_gate(boot: Boot) -> None:
     """Heads are stacked as attention puts them out, before the gate through which they enter the stream."""
+    gated(boot)
 
     def stack_head_results(cache: Any) -> Any:
         from transformer_lens import ActivationCache

@@ -19,7 +19,10 @@ def branch_alias_on_a_dead_hook(boot: Boot) -> None:
 
     TransformerLens PR #1673: components mapped to classes that cannot express them.
     """
-    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.0", "hook_attn_out", "attn.hook_out"))
+    layer, pair = "blocks.0.", next(iter(boot.afresh().pairs.values()))
+    dead = (name for name in pair.names if name.startswith(layer) and name not in pair.observed.taps)
+    target = first(dead, "a hook that never fires").removeprefix(layer)
+    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.0", "hook_attn_out", target))
 
 
 @mutant(kills="hooks/residual-algebra")

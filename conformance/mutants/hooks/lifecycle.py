@@ -60,9 +60,11 @@ def attached_before_the_failure(boot: Boot) -> None:
     kept: list[Any] = []
 
     @contextmanager
-    def hooks(inner: Callable[..., Any], fwd_hooks: Any = (), bwd_hooks: Any = (), **options: Any) -> Iterator[Any]:
-        opened = [inner(fwd_hooks=[hook], **options) for hook in fwd_hooks]
-        opened += [inner(bwd_hooks=[hook], **options) for hook in bwd_hooks]
+    def hooks(
+        inner: Callable[..., Any], fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **options: Any
+    ) -> Iterator[Any]:
+        opened = [inner([hook], [], *args, **options) for hook in fwd_hooks]
+        opened += [inner([], [hook], *args, **options) for hook in bwd_hooks]
         for context in opened:
             context.__enter__()
             kept.append(context)

@@ -155,7 +155,7 @@ def kernels_switched_off(boot: Boot) -> None:
 def _switches_kernels_off(bridge: Any) -> None:
     import torch
 
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _elsewhere(boot: Boot, defect: Callable[[Any], None]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, around_firing, on_this_model, part_of_stream
+from ..surgery import around, around_firing, first, on_this_model, part_of_stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def rotary_module(boot: Boot, bridge: Any) -> Any:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0]
+    return first(found, "a module that returns rotary tables")
 
 
 def turned(cos: Tensor, base: float, start: int = 0, scale: float = 1.0) -> Tables:

@@ -39,6 +39,7 @@ def mask_not_made_anew(boot: Boot) -> None:
 @mutant(kills="mask/dial")
 def not_turned_back(boot: Boot) -> None:
     """Turning back to the size in the config does nothing, since the config says that it is set already."""
+    having(boot.spec.dial, "a dial")
     first = boot.sizes["block"]
 
     def defect(turn: Turn, bridge: Any, size: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
+from ..surgery import around, masked, on_bridge
 from .relation import holder
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def spread_out(mask: Tensor, tokens: Tensor) -> Tensor:
 
 
 def honouring(boot: Boot, read: Read = understood, finish: Finish | None = None) -> None:
-    """Let every bridge take an `attention_mask` on top of its own relation."""
+    """Let every bridge take an `attention_mask` on top of its own relation, which it has to hold as a mask."""
+    masked(boot)
 
     def amend(bridge: Any) -> None:
         def forward(inner: Callable[..., Any], tokens: Tensor, attention_mask: Any = None, **kwargs: Any) -> Any:

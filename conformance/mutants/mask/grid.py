@@ -32,6 +32,7 @@ def blocks_are_tiles(boot: Boot) -> None:
 @mutant(kills="mask/grid")
 def even_lengths_lose_the_last_block(boot: Boot) -> None:
     """At even lengths the mask that is used ends one block early: an n that is one too small, rounded down."""
+    masked(boot)
 
     def defect(bridge: Any) -> None:
         block = _size(boot, bridge, "block")

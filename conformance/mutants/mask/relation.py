@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Change = Callable[["Tensor", "Tensor"], "Tensor"]
 """`change(held, tokens)`: the mask that a forward uses instead of the one that is held."""
 
-OUTLIER = 6.0
-"""Standard deviations from which on an entry is an outlier; the miniature's own stream has entries up to 5."""
+OUTLIER = 1.15
+"""How far, over the largest entry of an ordinary stream in standard deviations, an outlier lies."""
 
 LARGE = 8
 """Rows that a batch of the suite has at most, where it does not look at one position a row."""
@@ -87,10 +87,13 @@ def one_that_does_not_see_itself(boot: Boot) -> None:
 @mutant(kills="mask/closure")
 def quantised_between_layers(boot: Boot) -> None:
     """Between two layers a stream with an outlier is quantised, in steps that its largest entry sets for everyone."""
-    last, _, _ = boot.spec.streams[0].replace("{layer}", str(boot.layers - 1)).rpartition(".")
+    hook = boot.spec.streams[0].replace("{layer}", str(boot.layers - 1))
+    last, _, _ = hook.rpartition(".")
+    good = [pair.observed.joined(pair.canonical(hook)) for pair in boot.afresh().pairs.values()]
+    usual = max(float(stream.abs().max() / stream.std()) for stream in good)
 
     def quantised(inner: Callable[..., Any], stream: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return inner(_quantised(stream), *args, **kwargs)
+        return inner(_quantised(stream, OUTLIER * usual), *args, **kwargs)
 
     on_bridge(boot, lambda bridge: around(component(bridge, last), "forward", quantised))
 
@@ -205,8 +208,8 @@ def _roundabout(allowed: Tensor) -> tuple[int, int]:
     return query, key
 
 
-def _quantised(stream: Tensor) -> Tensor:
+def _quantised(stream: Tensor, outlier: float) -> Tensor:
     """Rows with an outlier in 8 bits, as LLM.int8 (arXiv 2208.07339) would not do it."""
     largest = stream.abs().amax(dim=(1, 2), keepdim=True)
     step = largest / 127
-    return ((stream / step).round() * step).where(largest > OUTLIER * stream.std(), stream)
+    return ((stream / step).round() * step).where(largest > outlier * stream.std(), stream)

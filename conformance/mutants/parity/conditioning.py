@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
+from ..surgery import around, having, on_bridge
 
 if TYPE_CHECKING:
     from ...layout import PerRow
@@ -19,15 +19,17 @@ def noise(boot: Boot) -> dict[str, PerRow]:
     from ...layout import PerRow
 
     arguments = (item for layout in boot.spec.layouts for item in layout.arguments.items())
-    return {name: value for name, value in arguments if isinstance(value, PerRow)}
+    found = {name: value for name, value in arguments if isinstance(value, PerRow)}
+    return having(found or None, "an argument with a value per row")
 
 
 def given(boot: Boot, change: Callable[[Any, PerRow], Any]) -> None:
     """Let every bridge run with other values of these arguments than it is given."""
+    arguments = noise(boot)
 
     def defect(bridge: Any) -> None:
         def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
-            changed = {name: change(kwargs[name], argument) for name, argument in noise(boot).items()}
+            changed = {name: change(kwargs[name], argument) for name, argument in arguments.items()}
             return inner(tokens, **{**kwargs, **changed})
 
         around(bridge, "forward", forward)
@@ -38,9 +40,10 @@ def given(boot: Boot, change: Callable[[Any, PerRow], Any]) -> None:
 @mutant(kills="parity/conditioning")
 def noise_leaks_in(boot: Boot) -> None:
     """Although it is switched off, a trace of the noise level reaches the logits, within every tolerance."""
+    names = list(noise(boot))
 
     def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
-        return inner(tokens, **kwargs) + 1e-7 * sum(kwargs[name] for name in noise(boot))[:, None, None]
+        return inner(tokens, **kwargs) + 1e-7 * sum(kwargs[name] for name in names)[:, None, None]
 
     on_bridge(boot, lambda bridge: around(bridge, "forward", forward))
 
@@ -51,12 +54,13 @@ def keeps_the_first_noise(boot: Boot) -> None:
 
     Nothing is to be seen where the noise is ignored.
     """
+    names = list(noise(boot))
 
     def defect(bridge: Any) -> None:
         first: dict[Any, Any] = {}
 
         def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
-            kept = {name: first.setdefault((name, tokens.shape), kwargs[name]) for name in noise(boot)}
+            kept = {name: first.setdefault((name, tokens.shape), kwargs[name]) for name in names}
             return inner(tokens, **{**kwargs, **kept})
 
         around(bridge, "forward", forward)
@@ -73,6 +77,7 @@ def ends_the_schedule_early(boot: Boot) -> None:
 @mutant(kills="parity/conditioning")
 def never_switched_on(boot: Boot) -> None:
     """No variant of the spec switches the noise on: that it works there is promised and never seen."""
+    arguments = noise(boot).values()
 
     def switches(argument: PerRow, fields: Any) -> bool:
         return argument.acts({**boot.config, **fields}) != argument.acts(boot.config)
@@ -80,6 +85,6 @@ def never_switched_on(boot: Boot) -> None:
     kept = {
         name: variant
         for name, variant in boot.spec.variants.items()
-        if not any(switches(argument, variant.fields) for argument in noise(boot).values())
+        if not any(switches(argument, variant.fields) for argument in arguments)
     }
     boot.spec = replace(boot.spec, variants=kept)

@@ -28,8 +28,10 @@ def squeezes_a_batch_of_one(boot: Boot) -> None:
 def takes_a_batch_for_a_block(boot: Boot) -> None:
     """A batch with as many rows as a block has tokens is broadcast along the wrong axis: its first row is all rows."""
 
+    block = having(boot.sizes.get("block"), "blocks")
+
     def mistaken(logits: Any) -> Any:
-        return logits[:1].expand_as(logits) if len(logits) == boot.sizes["block"] else logits
+        return logits[:1].expand_as(logits) if len(logits) == block else logits
 
     on_bridge(boot, lambda bridge: output(bridge, mistaken))
 
@@ -70,11 +72,12 @@ def stumbles_over_full_noise(boot: Boot) -> None:
 
 def _times_nothing(boot: Boot, infinite: Callable[..., Any]) -> None:
     """Add nothing to the logits where the noise is ignored: zero times what is infinite at one level."""
+    arguments = noise(boot)
 
     def defect(bridge: Any) -> None:
         def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
             logits = inner(tokens, **kwargs)
-            for name, argument in noise(boot).items():
+            for name, argument in arguments.items():
                 if not argument.acts(vars(bridge.original_model.config)):
                     logits = logits + 0 * infinite(kwargs[name], argument)[:, None, None]
             return logits

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from ...subject import Boot
 
 
+COPIES = "a text and its masked copy in one forward"
+
+
 def _where(boot: Boot, which: Callable[[Any], Any], factor: float) -> None:
     """Multiply the logits of the rows whose hidden tokens, bool `row pos`, are of a kind."""
-    mask = having(boot.spec.mask_token, "a mask token")
+    mask = having(boot.spec.mask_token if boot.spec.halves else None, COPIES)
 
     def forward(inner: Callable[..., Any], tokens: Any, **kwargs: Any) -> Any:
         logits = inner(tokens, **kwargs)
@@ -51,4 +54,5 @@ def surer_without_a_prompt(boot: Boot) -> None:
 @mutant(kills="parity/likelihood")
 def nobody_says_how_to_read_them(boot: Boot) -> None:
     """The spec of a masked model does not say how its logits become probabilities, and no likelihood is judged."""
+    having(boot.spec.halves, COPIES)
     boot.spec = replace(boot.spec, parameterisation=None)

@@ -89,7 +89,7 @@ def traces_its_graph(boot: Boot) -> None:
     slow(boot, "backward")
 
 
-@mutant(kills="throughput/denoising-ratio", whole=True)
+@mutant(kills="throughput/denoising-ratio")
 def samples_slowly(boot: Boot) -> None:
     """A forward of the sampler rebuilds its mask row by row."""
     slow(boot, "denoising")
