@@ -24,6 +24,7 @@ class Fate(StrEnum):
 
     KILLED = "KILLED"
     SURVIVED = "SURVIVED"
+    EQUIVALENT = "EQUIVALENT"
     MOOT = "MOOT"
     NO_PLACE = "NO PLACE"
     ERROR = "ERROR"
@@ -49,15 +50,23 @@ class Kill:
         return {name: list(value) if isinstance(value, tuple) else str(value) for name, value in plain.items()}
 
 
-def kill(clean: Judge, mutant: Mutant) -> Kill:
+def kill(clean: Judge, mutant: Mutant, proof: str | None = None) -> Kill:
     """Put a mutant into a boot of its own and judge its family, with the requirement declared for it and without.
 
-    Nobody can notice anything by a requirement that the adapter, as `clean` knows it, does not meet anyway.
+    Nobody can notice anything by a requirement that the adapter, as `clean` knows it, does not meet anyway; `proof` says
+    why nobody can notice it in this adapter at all, and is wrong where somebody does.
     """
     try:
-        return _judged(clean, mutant)
+        told = _judged(clean, mutant)
     except NoPlace as none:
-        return Kill(mutant.id, mutant.kills, Fate.NO_PLACE, cause=str(none))
+        told = Kill(mutant.id, mutant.kills, Fate.NO_PLACE, cause=str(none))
+    if proof is None:
+        return told
+    if told.fate is Fate.SURVIVED and not told.by:
+        return replace(told, fate=Fate.EQUIVALENT, cause=proof)
+    return replace(
+        told, fate=Fate.ERROR, cause=f"it is {told.fate}, and no survivor; delete its entry as an equivalent"
+    )
 
 
 def _judged(clean: Judge, mutant: Mutant) -> Kill:

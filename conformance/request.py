@@ -8,11 +8,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import adapters, checkpoint, ledger, overrides
+from . import adapters, checkpoint, equivalents, ledger, overrides
 from .requirement import Occasion, Requirement, requirements
 from .spec import AdapterSpec
 
@@ -84,6 +84,7 @@ class Request:
     complete: bool = False
     renew: bool = False
     mutants: bool = False
+    equivalents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def cases(self) -> Iterator[Case]:
         """Every expected verdict, in canonical order: adapter, family, requirement, layout."""
@@ -152,10 +153,12 @@ def make(
         for spec in specs:
             overrides.read(spec.snapshots, set(_snapshots(spec, registry)))
         sources = {spec.name: _source(spec, checkpoint_name, trust, alone=len(specs) == 1) for spec in specs}
+        proofs = _equivalents(specs) if mutants else {}
     except (
         adapters.UnknownAdapter,
         ledger.LedgerError,
         overrides.OverrideError,
+        equivalents.EquivalentError,
         checkpoint.CheckpointError,
     ) as error:
         raise RequestError(str(error)) from None
@@ -176,7 +179,14 @@ def make(
         complete=complete,
         renew=renew,
         mutants=mutants,
+        equivalents=proofs,
     )
+
+
+def _equivalents(specs: Sequence[AdapterSpec]) -> dict[str, dict[str, str]]:
+    from .mutants import mutants
+
+    return {spec.name: equivalents.read(equivalents.path_of(spec), mutants()) for spec in specs}
 
 
 def _find_functions(spec: AdapterSpec) -> None:

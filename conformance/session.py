@@ -73,7 +73,7 @@ class Run:
         from .kills import kill
 
         with self._judge(placed.spec) as judge:
-            return kill(judge, placed.mutant)
+            return kill(judge, placed.mutant, self.request.equivalents[placed.spec.name].get(placed.mutant.id))
 
     @contextlib.contextmanager
     def _judge(self, spec: AdapterSpec) -> Iterator[Judge]:

@@ -9,6 +9,9 @@ from typing import Any
 Kills = Sequence[Mapping[str, Any]]
 """`mutants` of an adapter's part of a report."""
 
+COLUMNS = {"SURVIVED": 11, "EQUIVALENT": 12, "NO PLACE": 10, "MOOT": 6, "ERROR": 7}
+"""Fates of those that were not killed, and how wide their columns are."""
+
 RED = frozenset({"SURVIVED", "ERROR"})
 """Fates that make a run red."""
 
@@ -48,10 +51,10 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     """Requirements against mutants, family by family; `verbose` names requirements, and why mutants prove nothing."""
     kills, told = adapter["mutants"], adapter["summary"]["mutants"]
     families = list(dict.fromkeys(kill["kills"].partition("/")[0] for kill in kills))
-    yield f"{'mutants':<14}{'killed':>7}{'survived':>11}{'no place':>9}{'moot':>9}{'error':>9}"
+    yield f"{'mutants':<14}{'killed':>7}" + "".join(f"{fate.lower():>{width}}" for fate, width in COLUMNS.items())
     for family in families:
         mine = Counter(kill["fate"] for kill in kills if kill["kills"].startswith(f"{family}/"))
-        cells = ((mine["SURVIVED"], 11), (mine["NO PLACE"], 9), (mine["MOOT"], 9), (mine["ERROR"], 9))
+        cells = ((mine[fate], width) for fate, width in COLUMNS.items())
         killed = f"{mine['KILLED']}/{mine.total()}"
         yield f"{family:<14}{killed:>7}" + "".join(f"{count or '-':>{width}}" for count, width in cells)
     for kill in kills:

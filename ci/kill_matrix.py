@@ -1,0 +1,166 @@
+"""docs/kill-matrix.md, made from reports of `pytest --mutants`: `python ci/kill_matrix.py REPORT... [--check]`.
+
+A row for every mutant, a column for every adapter, and what TransformerLens's own verifier said of the same mutants
+(docs/incumbent.json, made by ci/incumbent.py). With `--check` the page must have the columns of these reports as they
+are, and every mutant of the code; nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from conformance.mutants import Mutant, mutants
+from conformance.requirement import FAMILIES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE, INCUMBENT = DOCS / "kill-matrix.md", DOCS / "incumbent.json"
+
+HEAD = """\
+# Kill matrix
+
+A green run means something once it is shown that the suite would have noticed. Here {count} known defects were put into
+good adapters, one at a time, each in a boot of its own; every requirement of the family was judged, once with the
+requirement that is declared for the defect and once as if it had never been written.
+
+Made by `nox -s mutants`; the list in `conformance/mutants/` is the list here. `pytest --adapter NAME --mutants` gives
+the column of any other adapter.
+
+- **killed**: the declared requirement noticed it, and nobody else in its family would have. What follows a plus sign
+  would have noticed it, too.
+- *no place*: the adapter has nothing for the defect to sit in, such as a sampler. *moot*: it does not meet that
+  requirement as it is, by its ledger or because it refuses. *equivalent*: nothing can be noticed, and
+  `NAME.equivalents.toml` proves it.
+- The last columns are TransformerLens {lens}'s own verifier (`transformer_lens.benchmarks`, phases 1 to 3) on the same
+  defects, with every help that it needs to run at all (`ci/incumbent.py` lists them): **noticed** when a result fails
+  that does not fail on the good adapter, *broke* when the verifier itself crashed.
+"""
+
+Kills = dict[str, dict[str, Any]]
+"""What became of mutants, by id."""
+
+SHORT = {"KILLED": "**killed**", "SURVIVED": "SURVIVED", "ERROR": "ERROR"}
+
+
+def page(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> str:
+    known = mutants()
+    parts = [
+        HEAD.format(count=len(known), lens=incumbent["transformer-lens"]),
+        *summary(columns, incumbent["adapters"]),
+    ]
+    for family in FAMILIES:
+        mine = [mutant for mutant in known.values() if mutant.id.startswith(f"{family}/")]
+        parts += [f"\n## {family}\n", *table(mine, columns, incumbent["adapters"])]
+    return "\n".join(parts) + "\n"
+
+
+def summary(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Iterator[str]:
+    """Counts, by adapter; what the suite and the incumbent notice of the defects that both could be shown."""
+    yield "| adapter | killed | survived | equivalent | moot | no place | requirements proven | idle |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, kills in columns.items():
+        fates = Counter(kill["fate"] for kill in kills.values())
+        tried = {kill["kills"] for kill in kills.values() if kill["fate"] == "KILLED"}
+        proven = {kill["kills"] for kill in kills.values() if kill["fate"] == "KILLED" and "without" not in kill}
+        counts = (fates[fate] for fate in ("KILLED", "SURVIVED", "EQUIVALENT", "MOOT", "NO PLACE"))
+        yield f"| `{name}` | {' | '.join(map(str, counts))} | {len(proven)} | {len(tried - proven)} |"
+    proven = {k["kills"] for kills in columns.values() for k in kills.values() if k["fate"] == "KILLED"}
+    yield f"\nOver all of them {len(proven)} of the requirements have noticed a defect that was declared for them.\n"
+    yield "| defects that have a place in | noticed by this suite | noticed by TransformerLens's verifier | it broke on |"
+    yield "|---|---|---|---|"
+    for name, told in incumbent.items():
+        kills = columns.get(name, {})
+        placed = [id for id, kill in kills.items() if kill["fate"] in ("KILLED", "SURVIVED", "ERROR")]
+        theirs = Counter(told["mutants"][id]["verdict"] for id in placed)
+        ours = sum(kills[id]["fate"] == "KILLED" for id in placed)
+        yield f"| `{name}`: {len(placed)} | {ours} | {theirs['noticed']} | {theirs['broke']} |"
+
+
+def table(mine: Sequence[Mutant], columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Iterator[str]:
+    names = [f"`{name}`" for name in columns] + [f"verifier on `{name}`" for name in incumbent]
+    yield f"| defect | must be noticed by | {' | '.join(names)} |"
+    yield "|---" * (2 + len(names)) + "|"
+    for mutant in mine:
+        cells = [cell(kills.get(mutant.id)) for kills in columns.values()]
+        cells += [theirs(told["mutants"].get(mutant.id)) for told in incumbent.values()]
+        name, declared = mutant.id.partition("/")[2], mutant.kills.partition("/")[2]
+        yield f"| `{name}` | {declared} | {' | '.join(cells)} |"
+
+
+def cell(kill: Mapping[str, Any] | None) -> str:
+    """What became of a mutant in one adapter."""
+    if kill is None:
+        return "not run"
+    also = ", ".join(id.partition("/")[2] for id in kill.get("without", ()))
+    return SHORT.get(kill["fate"], kill["fate"].lower()) + (f" + {also}" if also else "")
+
+
+def theirs(told: Mapping[str, Any] | None) -> str:
+    verdict = "not run" if told is None else told["verdict"]
+    return {"noticed": "**noticed**", "unnoticed": "-", "broke": "*broke*"}.get(verdict, verdict)
+
+
+def columns_of(paths: Sequence[Path]) -> dict[str, Kills]:
+    """By adapter, from all reports."""
+    found: dict[str, Kills] = {}
+    for path in paths:
+        for adapter in json.loads(path.read_text(encoding="utf-8"))["verdicts"]["adapters"]:
+            if "mutants" not in adapter:
+                sys.exit(f"{path}: {adapter['adapter']} was judged without --mutants; run it again with that option")
+            found[adapter["adapter"]] = {kill["mutant"]: kill for kill in adapter["mutants"]}
+    return found
+
+
+def drift(text: str, columns: Mapping[str, Kills]) -> Iterator[str]:
+    """One line per mutant that the page does not show as the reports have it."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    heads = next((row for row in rows if row[0] == "defect"), [])
+    shown = {(family, row[0].strip("`")): dict(zip(heads, row, strict=False)) for family, row in _by_family(text)}
+    known = mutants()
+    for id, mutant in known.items():
+        family, _, name = id.partition("/")
+        row = shown.pop((family, name), None)
+        if row is None:
+            yield f"{PAGE.name}: {id} is missing; make the page again with nox -s mutants"
+            continue
+        if row["must be noticed by"] != mutant.kills.partition("/")[2]:
+            yield f"{PAGE.name}: {id} is to be noticed by {mutant.kills}; make the page again with nox -s mutants"
+        for adapter, kills in columns.items():
+            got, want = row.get(f"`{adapter}`"), cell(kills.get(id))
+            if got != want:
+                yield f"{PAGE.name}: {id} on {adapter}: {got}, the report says {want}; make it again with nox -s mutants"
+    for family, name in shown:
+        yield f"{PAGE.name}: {family}/{name} is no mutant; make the page again with nox -s mutants"
+
+
+def _by_family(text: str) -> Iterator[tuple[str, list[str]]]:
+    family = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            family = line[3:]
+        elif family and line.startswith("| `"):
+            yield family, line.strip("| ").split(" | ")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the page differs")
+    given = parser.parse_args()
+    columns = columns_of(given.reports)
+    if given.check:
+        lines = list(drift(PAGE.read_text(encoding="utf-8"), columns))
+        print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
+        return 1 if lines else 0
+    incumbent = json.loads(INCUMBENT.read_text(encoding="utf-8"))
+    PAGE.write_text(page(columns, incumbent), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
