@@ -23,13 +23,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conformance.adapters import resolve
 from conformance.booting import miniature
 from conformance.mutants import Mutant, NoPlace, mutants
 from conformance.offline import offline
 from conformance.spec import in_one_line
+
+if TYPE_CHECKING:
+    from conformance.subject import Boot
 
 DATA = Path(__file__).resolve().parent.parent / "docs" / "incumbent.json"
 ADAPTERS = ("bd3lm", "llada@repaired")
@@ -51,13 +54,10 @@ class Incumbent:
         gc.freeze()
         self.clean = {layout: self._said(layout) for layout in self.calls}
 
-    def _said(self, layout: str, mutant: Mutant | None = None) -> dict[str, Any]:
+    def _said(self, layout: str, boot: Boot | None = None) -> dict[str, Any]:
         from incumbent_suite import said
 
-        boot = self.boot.afresh()
-        if mutant is not None:
-            mutant.apply(boot)
-        return said(boot, self.calls[layout])
+        return said(boot or self.boot.afresh(), self.calls[layout])
 
     def as_it_is(self) -> dict[str, Any]:
         """What it says of the clean adapter, by layout: how many results a phase has, what fails and is skipped."""
@@ -74,13 +74,16 @@ class Incumbent:
         """What it says of a mutant, in all layouts."""
         told: dict[str, dict[str, Any]] = {}
         errors: list[str] = []
-        for layout in self.calls:
-            try:
-                told[layout] = self._said(layout, mutant)
-            except NoPlace as none:
-                return {"verdict": "no place", "cause": str(none)}
-            except Exception as error:
-                errors.append(in_one_line(error))
+        try:
+            for layout in self.calls:
+                boot = self.boot.afresh()
+                mutant.apply(boot)
+                try:
+                    told[layout] = self._said(layout, boot)
+                except Exception as error:
+                    errors.append(in_one_line(error))
+        except NoPlace as none:
+            return {"verdict": "no place", "cause": str(none)}
         news = {layout: dict(changes(self.clean[layout], now)) for layout, now in told.items()}
         kinds = {kind: sorted({n for new in news.values() for n in new if new[n] == kind}) for kind in KINDS}
         if kinds["failed"]:
@@ -116,11 +119,13 @@ def merged(data: dict[str, Any], name: str, incumbent: Incumbent, wanted: Sequen
     """Put what it says of some mutants of an adapter into the data, in the order of the code."""
     code = mutants()
     held = data["adapters"].get(name, {}).get("mutants", {})
-    for number, id in enumerate(wanted, 1):
-        held[id] = incumbent.verdict(code[id])
-        print(f"{name} {number}/{len(wanted)} {id}: {held[id]['verdict']}", file=sys.stderr, flush=True)
-    ordered = {id: held[id] for id in code if id in held}
-    data["adapters"][name] = {"clean": incumbent.as_it_is(), "mutants": ordered}
+    try:
+        for number, id in enumerate(wanted, 1):
+            held[id] = incumbent.verdict(code[id])
+            print(f"{name} {number}/{len(wanted)} {id}: {held[id]['verdict']}", file=sys.stderr, flush=True)
+    finally:
+        ordered = {id: held[id] for id in code if id in held}
+        data["adapters"][name] = {"clean": incumbent.as_it_is(), "mutants": ordered}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,13 +146,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)
-    with offline():
-        for name in asked.adapters:
-            merged(data, name, Incumbent(name), asked.only or code)
+    try:
+        with offline():
+            for name in asked.adapters:
+                merged(data, name, Incumbent(name), asked.only or code)
+    finally:
+        _write(data)
+    return 0
+
+
+def _write(data: Mapping[str, Any]) -> None:
     kept = {name: data["adapters"][name] for name in ADAPTERS if name in data["adapters"]}
     whole = {"transformer-lens": version("transformer-lens"), "adapters": kept}
     DATA.write_text("".join(_lines(whole)) + "\n", encoding="utf-8")
-    return 0
 
 
 def _lines(value: Any, depth: int = 0) -> Iterator[str]:

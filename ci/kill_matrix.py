@@ -71,7 +71,7 @@ def summary(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Itera
         yield f"| `{name}` | {' | '.join(map(str, counts))} | {len(proven)} | {len(tried - proven)} |"
     proven = {k["kills"] for kills in columns.values() for k in kills.values() if k["fate"] == "KILLED"}
     yield f"\nOver all of them {len(proven)} of the requirements have noticed a defect that was declared for them.\n"
-    yield "| defects that have a place in | noticed by this suite | noticed by TransformerLens's verifier | it broke on |"
+    yield "| defects with a place in | noticed by this suite | by TransformerLens's verifier | which broke on |"
     yield "|---|---|---|---|"
     for name, told in incumbent.items():
         kills = columns.get(name, {})
@@ -133,7 +133,7 @@ def drift(text: str, columns: Mapping[str, Kills]) -> Iterator[str]:
         for adapter, kills in columns.items():
             got, want = row.get(f"`{adapter}`"), cell(kills.get(id))
             if got != want:
-                yield f"{PAGE.name}: {id} on {adapter}: {got}, the report says {want}; make it again with nox -s mutants"
+                yield f"{PAGE.name}: {id} on {adapter}: {got}, the report says {want}; run nox -s mutants"
     for family, name in shown:
         yield f"{PAGE.name}: {family}/{name} is no mutant; make the page again with nox -s mutants"
 

@@ -53,8 +53,8 @@ class Kill:
 def kill(clean: Judge, mutant: Mutant, proof: str | None = None) -> Kill:
     """Put a mutant into a boot of its own and judge its family, with the requirement declared for it and without.
 
-    Nobody can notice anything by a requirement that the adapter, as `clean` knows it, does not meet anyway; `proof` says
-    why nobody can notice it in this adapter at all, and is wrong where somebody does.
+    Nobody can notice anything by a requirement that the adapter, as `clean` knows it, does not meet anyway. `proof`
+    says why nobody can notice it in this adapter at all, and is wrong where somebody does.
     """
     try:
         told = _judged(clean, mutant)

@@ -191,16 +191,16 @@ def _equivalents(specs: Sequence[AdapterSpec]) -> dict[str, dict[str, str]]:
 
 def _find_functions(spec: AdapterSpec) -> None:
     """Refuse a "module:name" that is nowhere. The modules are heavy, so they are read and not imported."""
-    for field in ("oracle", "repair", "adapter"):
-        path = getattr(spec, field)
+    for fact in ("oracle", "repair", "adapter"):
+        path = getattr(spec, fact)
         module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
         if not isinstance(path, str) or hasattr(sys.modules.get(module), name or ":"):
             continue
         file = _file_of(module)
         if file is None:
-            raise RequestError(f"spec {spec.name!r}: {field} is {path!r}, and there is no module {module!r}")
+            raise RequestError(f"spec {spec.name!r}: {fact} is {path!r}, and there is no module {module!r}")
         if not name or not re.search(rf"\b{re.escape(name)}\b", file.read_text(encoding="utf-8")):
-            raise RequestError(f"spec {spec.name!r}: {field} is {path!r}, and {module} has no {name!r}; write its name")
+            raise RequestError(f"spec {spec.name!r}: {fact} is {path!r}, and {module} has no {name!r}; write its name")
 
 
 def _file_of(module: str) -> Path | None:
