@@ -33,6 +33,9 @@ CELLS = (*(cell(each, LENS[0]) for each in TRANSFORMERS), cell(TRANSFORMERS[0], 
 4.1 and 4.0 are legs of their own alone: our complete adapter has no logit lens there.
 """
 
+MUTATED = ("bd3lm", "bd3lm-reference", "llada@repaired", "dream@repaired")
+"""Adapters into which every mutant is put, for docs/kill-matrix.md."""
+
 DECIDED = ("transformers", "tokenizers", "huggingface-hub", "transformer-lens")
 """What a leg decides itself; everything else is as constrained."""
 
@@ -101,6 +104,18 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Mypy, strict."""
     run(session, "mypy")
+
+
+@nox.session(venv_backend="none", requires=["env"], default=False)
+def mutants(session: nox.Session) -> None:
+    """Every mutant in several adapters: makes docs/kill-matrix.md. What the incumbent says takes an hour more."""
+    reports = [session.cache_dir / "mutants" / f"{name}.json" for name in MUTATED]
+    for name, path in zip(MUTATED, reports, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run(session, "pytest", "--adapter", name, "--mutants", "-n", "2", "--conform-report", str(path))
+    if "incumbent" in session.posargs:
+        run(session, "python", "ci/incumbent.py")
+    run(session, "python", "ci/kill_matrix.py", *map(str, reports))
 
 
 @nox.session(venv_backend="none", requires=["env"], default=False)
