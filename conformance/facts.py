@@ -60,13 +60,15 @@ class Rotary:
     """Rotation of queries and keys, layer by layer: an oracle's taps before and after it, and the base of its angles.
 
     The first `share` of the channels of a head are rotated, d of them, channel i with i + d/2, by
-    position * base^(-2i/d) (arXiv 2104.09864).
+    position * base^(-2i/d) (arXiv 2104.09864). `tables` is the point that returns their cosines and sines, where the
+    spec pairs one.
     """
 
     before: tuple[str, str] = ("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.hook_k")
     after: tuple[str, str] = ("blocks.{layer}.attn.hook_rot_q", "blocks.{layer}.attn.hook_rot_k")
     base: float = 10_000.0
     share: float = 1.0
+    tables: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ SPEC = AdapterSpec(
         "other base": Variant({"rope_theta": 100.0}),
         "without a cache": Variant({"use_cache": False}),
     },
-    rotary=Rotary(base=1_000_000.0),
+    rotary=Rotary(base=1_000_000.0, tables="rotary_emb"),
     oracle="conformance.oracles.dream:forward",
     truths={"eps": 1e-6, "act_fn": "silu", "gated_mlp": True, "normalization_type": "RMS"}
     | {"attention_dir": "bidirectional"},

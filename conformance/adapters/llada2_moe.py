@@ -56,7 +56,9 @@ SPEC = AdapterSpec(
         "without query and key norms": Variant({"use_qk_norm": False}, without=tuple(NORMS)),
         "with biases": Variant({"use_bias": True, "use_qkv_bias": True}),
     },
-    rotary=Rotary((f"{L}.attn.hook_normed_q", f"{L}.attn.hook_normed_k"), base=600_000.0, share=0.5),
+    rotary=Rotary(
+        (f"{L}.attn.hook_normed_q", f"{L}.attn.hook_normed_k"), base=600_000.0, share=0.5, tables="rotary_emb"
+    ),
     oracle="conformance.oracles.llada2_moe:forward",
     truths={"eps": 1e-6, "act_fn": "silu", "gated_mlp": True, "normalization_type": "RMS"}
     | {"attention_dir": "bidirectional", "num_experts": Size("experts"), "experts_per_token": Size("chosen")},

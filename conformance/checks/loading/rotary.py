@@ -65,8 +65,12 @@ def rotary(pair: Pair) -> Iterator[Finding]:
     """
     from ...compare import distance, within
 
-    turns, wrong = pair.boot.spec.rotary, pair.mismatches()
-    if turns is None or pair.boot.oracle is None or not wrong:
+    turns = pair.boot.spec.rotary
+    if turns is None or pair.boot.oracle is None:
+        return
+    # Tables that are wrong where they are shown are so for the same reason.
+    wrong = [name for name in pair.mismatches() if not turns.tables or not name.startswith(f"{turns.tables}.")]
+    if not wrong:
         return
     order, _ = _heard(pair, turns)
     rotations = [place for place, name in enumerate(order) if pattern_of(name) in turns.after]
@@ -82,7 +86,8 @@ def rotary(pair: Pair) -> Iterator[Finding]:
     # is all that is left.
     here = order.index(at)
     since = order[max(place for place in rotations if place <= here) + 1 : here]
-    shown = any(pair.canonical(name) in pair.observed.taps for name in since)
+    # One of them may be another name of the same hook.
+    shown = any(name in pair.observed.taps for name in map(pair.canonical, since) if name != pair.canonical(at))
     if like is None and (at != wrong[0] or shown or not pair.differs("logits") or not _holds_the_relation(pair)):
         return
     said = f"as if {like}" if like else "other attention, by angles that are none of those tried"

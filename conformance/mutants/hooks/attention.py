@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around_firing, on_bridge
+from ..surgery import around_firing, having, on_bridge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,8 +50,13 @@ def _show(boot: Boot, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]])
     Behind a layer's own hooks nobody knows what the scores were without the mask: those that it hides count as zero.
     """
 
+    pair = next(iter(boot.afresh().pairs.values()))
+    own = "blocks.0.attn.hook_pattern" in pair.observed.taps
+    joint = "blocks.{layer}.attn.qkv" in boot.spec.points
+    having(own or joint or None, "patterns that it shows, nor a joint projection to make them of")
+
     def defect(bridge: Any) -> None:
-        if "blocks.0.attn.hook_pattern" in bridge.hook_dict:
+        if own:
             for layer in range(bridge.cfg.n_layers):
                 _show_otherwise(bridge, f"blocks.{layer}.attn", change)
             return

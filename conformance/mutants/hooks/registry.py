@@ -97,7 +97,7 @@ def nameless_norms(boot: Boot) -> None:
 @mutant(kills="hooks/aliases")
 def alias_that_leads_nowhere(boot: Boot) -> None:
     """A layer declares an alias for a hook that does not exist, which is dropped (TransformerLens PR #1256)."""
-    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.0", "hook_attn_in", "attn.hook_attn_in"))
+    on_bridge(boot, lambda bridge: redeclare(bridge, "blocks.0", "hook_attn_in", "attn.hook_before"))
 
 
 @mutant(kills="hooks/aliases")

@@ -84,7 +84,8 @@ def frequencies_of_zero(boot: Boot) -> None:
 @mutant(kills="loading/rotary")
 def base_of_another_model(boot: Boot) -> None:
     """The base is another model's: a field of the config was dropped (TransformerLens PR #1355)."""
-    answering(boot, lambda bridge, tables: turned(tables[0], 100 * base_of(boot)))
+    other = 1e4 if base_of(boot) > 1e4 else 1e6
+    answering(boot, lambda bridge, tables: turned(tables[0], other))
 
 
 @mutant(kills="loading/rotary")

@@ -83,16 +83,21 @@ def without_values(boot: Boot) -> None:
     in_between(boot, lambda table: table.to("meta"))
 
 
+def smallest(table: Tensor) -> Tensor:
+    """Where a table is closest to zero."""
+    return table.abs() == table.abs().min()
+
+
 @mutant(kills="loading/buffers")
 def leftovers_of_memory(boot: Boot) -> None:
-    """Where a table should be zero it holds what uninitialised memory holds: numbers too small to be meant."""
-    in_between(boot, lambda table: table.masked_fill(table == 0, 1e-42))
+    """Where a table is smallest it holds what uninitialised memory holds: numbers too small to be meant."""
+    in_between(boot, lambda table: table.masked_fill(smallest(table), 1e-42))
 
 
 @mutant(kills="loading/buffers")
 def no_numbers(boot: Boot) -> None:
     """A table holds nan where an angle was divided by a length of zero."""
-    in_between(boot, lambda table: table.masked_fill(table == 0, float("nan")))
+    in_between(boot, lambda table: table.masked_fill(smallest(table), float("nan")))
 
 
 @mutant(kills="loading/buffers")
