@@ -98,7 +98,9 @@ def _judged(clean: Judge, mutant: Mutant) -> Kill:
     as_it_is = {str(outcome.verdict) for outcome in outcomes(clean, declared)}
     if Verdict.PASS not in as_it_is:
         return told(Fate.MOOT, by, others, cause=f"{mutant.kills} is {', '.join(sorted(as_it_is))} as it is")
-    return told(Fate.SURVIVED, by, others, cause=f"{mutant.kills} does not notice it")
+    blocked = [outcome.cause for outcome in outcomes(judge, declared) if outcome.verdict is Verdict.BLOCKED]
+    cause = f"{mutant.kills} is blocked: {blocked[0]}" if blocked else f"{mutant.kills} does not notice it"
+    return told(Fate.SURVIVED, by, others, cause=cause)
 
 
 def _boot_like(clean: Boot) -> Boot:

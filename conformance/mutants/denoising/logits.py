@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import mutant
 from ..surgery import having
-from .sampling import Teller, commits, forwards, telling
+from .sampling import Teller, commits, forwards, telling, telling_of
 
 if TYPE_CHECKING:
     from ...denoising import Outcome, Step
@@ -38,9 +38,15 @@ def worked_on_in_place(boot: Boot) -> None:
     _told(boot, worked)
 
 
+def _of_a_part(step: Step, outcome: Outcome) -> bool:
+    logits, drawn = outcome.logits, outcome.log_probs
+    return logits is not None and drawn is not None and drawn.shape[1] < logits.shape[1]
+
+
 @mutant(kills="denoising/logits")
 def cut_to_the_block(boot: Boot) -> None:
     """Logits are told of the block alone, and row i is taken for that of column i."""
+    telling_of(boot, _of_a_part, "a step that draws from a part of its logits")
 
     def cut(step: Step, outcome: Outcome) -> dict[str, Any]:
         assert outcome.logits is not None
@@ -57,6 +63,8 @@ def window_a_block_off(boot: Boot) -> None:
     from ...checks.denoising.runs import block_of
 
     block = block_of(boot)
+    within = "a window of more than a block"
+    telling_of(boot, lambda step, _: step.window.start + block < step.window.stop, within)
 
     class Off(Teller):
         def step(self, step: Step) -> Step:
@@ -69,6 +77,7 @@ def window_a_block_off(boot: Boot) -> None:
 @mutant(kills="denoising/log-probs")
 def at_a_temperature(boot: Boot) -> None:
     """Log-probabilities are told at the temperature that is drawn at."""
+    having(boot.spec.parameterisation, "a parameterisation")
 
     def sharpened(step: Step, outcome: Outcome) -> dict[str, Any]:
         assert outcome.log_probs is not None
@@ -80,6 +89,7 @@ def at_a_temperature(boot: Boot) -> None:
 @mutant(kills="denoising/log-probs")
 def after_the_nucleus(boot: Boot) -> None:
     """Log-probabilities are told once unlikely tokens are out and the others make up for them."""
+    having(boot.spec.parameterisation, "a parameterisation")
 
     def narrowed(step: Step, outcome: Outcome) -> dict[str, Any]:
         assert outcome.log_probs is not None
@@ -93,6 +103,7 @@ def after_the_nucleus(boot: Boot) -> None:
 @mutant(kills="denoising/log-probs")
 def mass_on_the_mask(boot: Boot) -> None:
     """Log-probabilities are told before the mask's own is taken out."""
+    having(boot.spec.parameterisation, "a parameterisation")
 
     def raw(step: Step, outcome: Outcome) -> dict[str, Any]:
         assert outcome.logits is not None
@@ -144,6 +155,7 @@ def commits_every_draft(boot: Boot) -> None:
 @mutant(kills="denoising/kv-cache")
 def commits_the_last_draft(boot: Boot) -> None:
     """A block is kept as it stood when it was last denoised, with a mask in it."""
+    having(boot.spec.cache, "a cache of keys and values")
 
     def run(bridge: Any) -> Callable[..., Any]:
         drafts: list[Any] = []
@@ -163,6 +175,7 @@ def commits_the_last_draft(boot: Boot) -> None:
 @mutant(kills="denoising/kv-cache")
 def reads_what_is_kept_in_half_precision(boot: Boot) -> None:
     """With a cache the model runs in bfloat16, as the released code does."""
+    having(boot.spec.cache, "a cache of keys and values")
 
     def run(bridge: Any) -> Callable[..., Any]:
         def forward(ids: Any, **given: Any) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..surgery import having
+from .. import NoPlace
+from ..surgery import first, having
 
 if TYPE_CHECKING:
     from ...denoising import Outcome, Step
@@ -56,11 +57,18 @@ class Teller:
 
 def forwards(boot: Boot, run: Callable[[Any], Callable[..., Any]]) -> None:
     """Let `run(bridge)(ids, **arguments)` answer for the forwards of every run."""
+    runs_the_bridge(boot)
 
     def sample(inner: Callable[..., Any], bridge: Any, prompt: Any, **options: Any) -> Any:
         return inner(Through(bridge, run(bridge)), prompt, **options)
 
     sampling(boot, sample)
+
+
+def runs_the_bridge(boot: Boot) -> None:
+    """Refuse samplers whose forwards nobody can stand before."""
+    if having(boot.spec.sampler, "a sampler").native is not None:
+        raise NoPlace("the sampler is the model's own, and runs no forward of the bridge's")
 
 
 class Through:
@@ -77,10 +85,19 @@ class Through:
         return getattr(self._bridge, name)
 
 
+def telling_of(boot: Boot, which: Callable[[Step, Outcome], bool], what: str) -> None:
+    """Refuse samplers that tell of no such step."""
+    from ...checks.denoising import runs
+
+    having(boot.spec.sampler, "a sampler")
+    steps = (seen for _, run in runs.every(boot.afresh()) for seen in run.steps)
+    first((seen for seen in steps if which(seen.step, seen.outcome)), what)
+
+
 def commits(boot: Boot, arguments: Mapping[str, Any]) -> bool | None:
     """Whether a forward keeps its block; None where nothing is kept at all."""
-    facts = having(boot.spec.cache, "a cache of keys and values")
-    if not facts.commit.keys() & arguments.keys():
+    facts = boot.spec.cache
+    if facts is None or not facts.commit.keys() & arguments.keys():
         return None
     return all(arguments.get(name) == value for name, value in facts.commit.items())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import mutant
 from ..surgery import having
-from .sampling import Teller, commits, forwards, telling
+from .sampling import Teller, commits, forwards, telling, telling_of
 
 if TYPE_CHECKING:
     from ...denoising import Outcome, Step
@@ -34,6 +34,7 @@ def runs_every_forward_twice(boot: Boot) -> None:
 @mutant(kills="denoising/forwards")
 def keeps_commits_to_itself(boot: Boot) -> None:
     """The forward that keeps a finished block is not announced, and is taken for one of the block after it."""
+    telling_of(boot, lambda step, _: step.kind == "commit", "a step that commits")
 
     class Silent(Teller):
         told = 0
@@ -53,6 +54,7 @@ def keeps_commits_to_itself(boot: Boot) -> None:
 @mutant(kills="denoising/forwards")
 def always_says_that_it_runs(boot: Boot) -> None:
     """A step that draws from probabilities which it still has is announced as one that runs the model."""
+    telling_of(boot, lambda step, _: not step.runs, "a step without a forward")
 
     class Busy(Teller):
         def step(self, step: Step) -> Step:
@@ -64,6 +66,7 @@ def always_says_that_it_runs(boot: Boot) -> None:
 @mutant(kills="denoising/forwards")
 def says_it_too_late(boot: Boot) -> None:
     """Forwards that draw nothing are announced when they are over."""
+    telling_of(boot, lambda step, _: step.kind != "denoise", "a forward that draws nothing")
 
     class Late(Teller):
         def before(self, step: Step) -> None:
@@ -82,6 +85,7 @@ def says_it_too_late(boot: Boot) -> None:
 @mutant(kills="denoising/forwards")
 def never_says_that_it_is_over(boot: Boot) -> None:
     """Of a forward that draws nothing no outcome is told, and the next step begins inside of it."""
+    telling_of(boot, lambda step, _: step.kind != "denoise", "a forward that draws nothing")
 
     class Open(Teller):
         told = 0
@@ -108,18 +112,21 @@ def _called(boot: Boot, change: Callable[[Step], dict[str, Any]]) -> None:
 @mutant(kills="denoising/labels")
 def commits_are_denoising_steps(boot: Boot) -> None:
     """The forward that keeps a finished block is called a denoising step, and averages over these count its canvas."""
+    telling_of(boot, lambda step, _: step.kind == "commit", "a step that commits")
     _called(boot, lambda step: {"kind": type(step.kind)("denoise")} if step.kind == "commit" else {})
 
 
 @mutant(kills="denoising/labels")
 def prefixes_are_commits(boot: Boot) -> None:
     """The forward that keeps a block of the prompt is called a commit, though nothing was denoised."""
+    telling_of(boot, lambda step, _: step.kind == "prefix", "a forward on a block of the prompt")
     _called(boot, lambda step: {"kind": type(step.kind)("commit")} if step.kind == "prefix" else {})
 
 
 @mutant(kills="denoising/labels")
 def commits_are_prefixes(boot: Boot) -> None:
     """The forward that keeps a block of the text is called a prefix, as if it had been given."""
+    telling_of(boot, lambda step, _: step.kind == "commit", "a step that commits")
     _called(boot, lambda step: {"kind": type(step.kind)("prefix")} if step.kind == "commit" else {})
 
 
@@ -149,6 +156,7 @@ def runs_at_another_level(boot: Boot) -> None:
     facts = having(boot.spec.sampler, "a sampler")
     layout = next(layout for layout in boot.spec.layouts if layout.name == facts.layout)
     levels = [name for name, value in layout.arguments.items() if isinstance(value, PerRow)]
+    having(levels or None, "a noise level")
 
     def run(bridge: Any) -> Callable[..., Any]:
         return lambda ids, **given: bridge(ids, **{n: v / 2 if n in levels else v for n, v in given.items()})

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ...taps import logits_of
 from .. import mutant
-from .sampling import Teller, Through, commits, forwards, hooked, sampling
+from ..surgery import having
+from .sampling import Teller, Through, commits, forwards, hooked, runs_the_bridge, sampling
 
 if TYPE_CHECKING:
     from ...denoising import Step
@@ -44,7 +46,7 @@ def draws_from_a_copy(boot: Boot) -> None:
         def forward(ids: Any, **given: Any) -> Any:
             copies[:] = copies or [boot.small.construct()]
             logits = bridge(ids, **given)
-            return logits if commits(boot, given) is not None else copies[0](input_ids=ids, **given)
+            return logits if commits(boot, given) is not None else logits_of(copies[0](input_ids=ids, **given))
 
         return forward
 
@@ -73,6 +75,8 @@ def draws_before_it_looks(boot: Boot) -> None:
     """Tokens are drawn from what the model says when nobody has a hook on it; what is told is what hooks made of it."""
     import torch
 
+    runs_the_bridge(boot)
+
     copies: list[Any] = []
 
     class Shows(Teller):
@@ -91,7 +95,7 @@ def draws_before_it_looks(boot: Boot) -> None:
             if teller is not None:
                 teller.shown = logits
             with torch.no_grad():
-                return logits if commits(boot, given) is not None else copies[0](input_ids=ids, **given)
+                return logits if commits(boot, given) is not None else logits_of(copies[0](input_ids=ids, **given))
 
         return inner(Through(bridge, forward), prompt, observer=teller, **options)
 
@@ -105,9 +109,14 @@ class State:
     canvas: Any
     inner: Any
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
 
 def _resuming(boot: Boot, go_on: Callable[..., Any]) -> None:
     """Let `go_on(sample, bridge, prompt, state, **options)` answer where a run goes on; `state` may be edited."""
+    sampler = having(boot.spec.sampler, "a sampler")
+    having(sampler.resumable or None, "a sampler that goes on from a step")
 
     class Boxes(Teller):
         def step(self, step: Step) -> Step:
@@ -223,7 +232,7 @@ def hooks_lag_behind(boot: Boot) -> None:
             late = last.pop() if last and last[0].shape == ids.shape else ids
             last[:] = [ids]
             with torch.no_grad():
-                true, false = (copies[0](input_ids=each, **given) for each in (ids, late))
+                true, false = (logits_of(copies[0](input_ids=each, **given)) for each in (ids, late))
             return true + (bridge(late, **given) - false)
 
         return forward

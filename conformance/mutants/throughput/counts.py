@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_bridge, output
+from ..surgery import around, component, having, on_bridge, output
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -19,11 +19,17 @@ def padded_width(boot: Boot) -> None:
     def defect(bridge: Any) -> None:
         from torch.nn.functional import pad
 
-        wide = component(bridge, "blocks.0.mlp.in").original_component
+        for name in ("in", "gate"):
+            if f"blocks.{{layer}}.mlp.{name}" not in boot.spec.points:
+                continue
+            wide = component(bridge, f"blocks.0.mlp.{name}").original_component
+            wide.weight.data = pad(wide.weight.data, (0, 0, 0, 8))
+            if wide.bias is not None:
+                wide.bias.data = pad(wide.bias.data, (0, 8))
         narrow = component(bridge, "blocks.0.mlp.out").original_component
-        wide.weight.data, wide.bias.data = pad(wide.weight.data, (0, 0, 0, 8)), pad(wide.bias.data, (0, 8))
         narrow.weight.data = pad(narrow.weight.data, (0, 8))
 
+    having("blocks.{layer}.mlp.in" in boot.spec.points or None, "an MLP of two linear modules")
     on_bridge(boot, defect)
 
 

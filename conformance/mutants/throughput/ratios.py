@@ -7,7 +7,8 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, on_bridge
+from ..denoising.sampling import sampling
+from ..surgery import around, having, on_bridge
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -18,17 +19,16 @@ LONG = 48
 
 def slow(boot: Boot, kind: str, at: Callable[[int], bool] = lambda tokens: tokens > LONG) -> None:
     """Let forwards of one kind of use take three times as long, on streams of some lengths."""
+    use: list[str] = []
+
+    def marked(inner: Callable[..., Any], name: Callable[[Any], str], *args: Any, **kwargs: Any) -> Any:
+        use.append(name(kwargs))
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            use.pop()
 
     def defect(bridge: Any) -> None:
-        use: list[str] = []
-
-        def marked(inner: Callable[..., Any], name: Callable[[Any], str], *args: Any, **kwargs: Any) -> Any:
-            use.append(name(kwargs))
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                use.pop()
-
         def hooked(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             return marked(inner, lambda options: "hook", *args, **kwargs)
 
@@ -39,7 +39,7 @@ def slow(boot: Boot, kind: str, at: Callable[[int], bool] = lambda tokens: token
             start = process_time()
             got = inner(*args, **kwargs)
             # The outermost use is the one that a user asked for.
-            if [kind] == (use[:1] or [_bare(got, kwargs)]) and at(args[0].shape[1]):
+            if [kind] == (use[:1] or ["backward" if got.requires_grad else "forward"]) and at(args[0].shape[1]):
                 end = process_time()
                 while process_time() < end + 2 * (end - start):
                     pass
@@ -50,13 +50,8 @@ def slow(boot: Boot, kind: str, at: Callable[[int], bool] = lambda tokens: token
         around(bridge, "forward", forward)
 
     on_bridge(boot, defect)
-
-
-def _bare(logits: Any, arguments: dict[str, Any]) -> str:
-    """What a forward is for that no other method of the bridge has called."""
-    if arguments.get("sample_mode"):
-        return "denoising"
-    return "backward" if logits.requires_grad else "forward"
+    if boot.spec.sampler is not None:
+        sampling(boot, lambda sample, *args, **options: marked(sample, lambda _: "denoising", *args, **options))
 
 
 @mutant(kills="throughput/ratio")
@@ -92,4 +87,5 @@ def traces_its_graph(boot: Boot) -> None:
 @mutant(kills="throughput/denoising-ratio")
 def samples_slowly(boot: Boot) -> None:
     """A forward of the sampler rebuilds its mask row by row."""
+    having(boot.spec.sampler, "a sampler")
     slow(boot, "denoising")
