@@ -44,6 +44,19 @@ def test_a_mutant_that_is_not_listed_is_told(script: ModuleType) -> None:
     ]
 
 
+def test_only_what_fails_anew_is_noticed(script: ModuleType) -> None:
+    from incumbent_suite import Said, State
+
+    def told(**states: str) -> dict[str, Said]:
+        return {name: Said(State(state), "") for name, state in states.items()}
+
+    clean = told(a="passed", b="passed", c="passed", d="warned", e="failed", f="skipped", g="passed")
+    now = told(a="failed", b="warned", c="skipped", d="warned", e="failed", f="failed", new="failed")
+    news = {"a": "failed", "b": "warned", "c": "lapsed", "f": "failed", "new": "failed", "g": "lapsed"}
+    assert dict(script.changes(clean, now)) == news
+    assert dict(script.changes(clean, clean)) == {}
+
+
 @pytest.mark.parametrize("adapter", DATA)
 def test_every_verdict_says_what_it_rests_on(adapter: str) -> None:
     wanted = {"noticed": "by", "broke": "error", "no place": "cause", "unnoticed": "verdict"}
