@@ -106,10 +106,10 @@ def linear(boot: Any) -> list[tuple[str, Any]]:
 def test_a_weight_is_found_where_it_is_used_first(boot) -> None:
     draw, head = Draw(1), boot.sizes["d_model"] // boot.sizes["heads"]
     clean = {name: pair for name, pair in boot.pairs.items() if not pair.mismatches()}
-    places, missed = linear(boot), {}
+    places, tried, missed = linear(boot), 0, {}
     assert clean.keys() == boot.pairs.keys()
     assert len(places) > 10
-    for number in range(WEIGHTS):
+    while tried < WEIGHTS:
         pair = list(clean.values())[draw.one(len(clean))]
         name, weight = places[draw.one(len(places))]
         seen = pair.observed.joined(pair.canonical(f"{name}.hook_in"))
@@ -118,6 +118,7 @@ def test_a_weight_is_found_where_it_is_used_first(boot) -> None:
         if not moved:
             # The stream is zero there: an input that no row has.
             continue
+        tried += 1
         with added(weight, change * draw.budgets() * float(pair.allowed(at)) / moved):
             wrong = again(pair)
             if (
@@ -151,8 +152,8 @@ def test_a_cell_of_the_mask_is_found_in_what_the_model_does(boot) -> None:
 
 
 def test_a_cached_value_is_found_by_its_name(boot) -> None:
-    draw, missed = Draw(3), {}
-    for number in range(VALUES):
+    draw, tried, missed = Draw(3), 0, {}
+    while tried < VALUES:
         pair = list(boot.pairs.values())[draw.one(len(boot.pairs))]
         logits, entries = pair.cached
         floats = [name for name, entry in entries.items() if entry.is_floating_point() and entry.ndim > 1]
@@ -165,8 +166,10 @@ def test_a_cached_value_is_found_by_its_name(boot) -> None:
         finite = part[row, columns].isfinite()
         part[row, columns] += finite * draw.budgets() * float(pair.allowed(name))
         if changed.equal(entry):
+            # Scores of what the mask forbids.
             continue
+        tried += 1
         wrong.__dict__.update(cached=(logits, {**entries, name: changed}), observed=pair.observed)
         if found("cache/values", wrong) != [name]:
-            missed[number] = name
+            missed[tried] = name
     assert missed == {}
