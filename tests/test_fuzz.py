@@ -121,11 +121,9 @@ def test_a_weight_is_found_where_it_is_used_first(boot) -> None:
         tried += 1
         with added(weight, change * draw.budgets() * float(pair.allowed(at)) / moved):
             wrong = again(pair)
-            if (
-                at not in found("parity/taps", wrong)
-                or f"first differs at {pair.canonical(at)}" not in wrong.divergence
-            ):
-                missed[number] = (pair.layout.name, name, wrong.divergence)
+            named = f"first differs at {pair.canonical(at)}" in wrong.divergence
+            if not named or at not in found("parity/taps", wrong):
+                missed[tried] = (pair.layout.name, name, wrong.divergence)
     assert missed == {}
 
 
