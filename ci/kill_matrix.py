@@ -41,6 +41,22 @@ the column of any other adapter.
   that does not fail on the good adapter, *broke* when the verifier itself crashed.
 """
 
+SUITE = {
+    "the reference shares weights, a mask or a class with the subject": "mutants of `loading/independence`",
+    "no requirement is left": "`test_session.py::test_a_run_in_which_no_case_is_left_has_judged_nothing`",
+    "a requirement is skipped": "`test_session.py::test_a_skip_is_not_a_pass`",
+    "everything is declined": "`test_session.py::test_declining_what_is_there_is_red`",
+    "budgets are a thousand times as wide": "`test_budgets.py::test_the_weakest_defect_lies_ten_budgets_off`",
+    "a worker is lost": "`test_session.py::test_a_worker_that_is_lost_is_red`",
+    "a report is cut short or altered": "`test_joining.py::test_a_broken_file_is_refused`",
+    "a ledger has a typo": "`test_bad_ledgers.py::test_ledgers_that_cannot_be_trusted`",
+    "an entry of a ledger is no longer true": "`test_judge.py::test_an_entry_that_no_longer_holds_is_red`",
+    "no mutant is collected": "`test_mutants.py::test_no_mutants_at_all_are_red`",
+    "a mutant survives": "`test_mutants.py::test_a_survivor_is_red`",
+    "a mutant is noticed by a hair": "`test_mutants.py::test_one_that_is_close_to_a_budget_proves_little`",
+}
+"""Defects of the suite itself, each with what notices it in `tests/`."""
+
 Kills = dict[str, dict[str, Any]]
 """What became of mutants, by id."""
 
@@ -49,10 +65,8 @@ SHORT = {"KILLED": "**killed**", "SURVIVED": "SURVIVED", "ERROR": "ERROR"}
 
 def page(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> str:
     known = mutants()
-    parts = [
-        HEAD.format(count=len(known), lens=incumbent["transformer-lens"]),
-        *summary(columns, incumbent["adapters"]),
-    ]
+    head = HEAD.format(count=len(known), lens=incumbent["transformer-lens"])
+    parts = [head, *summary(columns, incumbent["adapters"]), *suite()]
     for family in FAMILIES:
         mine = [mutant for mutant in known.values() if mutant.id.startswith(f"{family}/")]
         parts += [f"\n## {family}\n", *table(mine, columns, incumbent["adapters"])]
@@ -79,6 +93,13 @@ def summary(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Itera
         theirs = Counter(told["mutants"][id]["verdict"] for id in placed)
         ours = sum(kills[id]["fate"] == "KILLED" for id in placed)
         yield f"| `{name}`: {len(placed)} | {ours} | {theirs['noticed']} | {theirs['broke']} |"
+
+
+def suite() -> Iterator[str]:
+    """What guards the suite itself."""
+    yield "\n| defect of the suite itself | noticed by |"
+    yield "|---|---|"
+    yield from (f"| {defect} | {guard} |" for defect, guard in SUITE.items())
 
 
 def table(mine: Sequence[Mutant], columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,3 +189,36 @@ def test_a_mutant_that_breaks_is_the_suites_fault(run: Callable, monkeypatch: py
     found = run("--adapter", "bd3lm", "--mutants", "conformance.mutants.hooks::broken[bd3lm]")
     assert found.result.ret == 1
     assert "ERROR hooks/broken: KeyError: 'no such module'" in found.text
+
+
+# The page.
+
+
+def test_the_page_names_guards_of_the_suite_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = Path(__file__).parent
+    monkeypatch.syspath_prepend(tests.parent / "ci")
+    guards = importlib.import_module("kill_matrix").SUITE.values()
+    named = [re.fullmatch(r"`(\w+\.py)::(\w+)`", guard) for guard in guards if "::" in guard]
+    assert len(named) > 8
+    for found in named:
+        assert found
+        assert f"def {found[2]}(" in (tests / found[1]).read_text(encoding="utf-8")
+
+
+def test_a_page_that_is_out_of_date_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "ci")
+    matrix = importlib.import_module("kill_matrix")
+    kills = {id: told(id, mutant.kills, "KILLED") for id, mutant in MUTANTS.items()}
+    columns, incumbent = {"mine": kills}, {"transformer-lens": "4", "adapters": {}}
+    text = matrix.page(columns, incumbent)
+    assert list(matrix.drift(text, columns)) == []
+    kills["hooks/fires-twice"] = told("hooks/fires-twice", "hooks/multiplicity", "KILLED", "hooks/order")
+    assert list(matrix.drift(text, columns)) == [
+        "kill-matrix.md: hooks/fires-twice on mine: **killed**, the report says **killed** + order; run nox -s mutants"
+    ]
+    gone = text.replace("| `dropped` | complete |", "| `dropped-since` | complete |")
+    lines = list(matrix.drift(gone, {}))
+    assert lines == [
+        "kill-matrix.md: hooks/dropped is missing; make the page again with nox -s mutants",
+        "kill-matrix.md: hooks/dropped-since is no mutant; make the page again with nox -s mutants",
+    ]
