@@ -152,8 +152,10 @@ def drift(text: str, columns: Mapping[str, Kills]) -> Iterator[str]:
         if row["must be noticed by"] != mutant.kills.partition("/")[2]:
             yield f"{PAGE.name}: {id} is to be noticed by {mutant.kills}; make the page again with nox -s mutants"
         for adapter, kills in columns.items():
-            got, want = row.get(f"`{adapter}`"), cell(kills.get(id))
-            if got != want:
+            got, want = row.get(f"`{adapter}`", ""), cell(kills.get(id))
+            # Who else finds something slow is not the same on every machine.
+            same = got == want if family != "throughput" else got.partition(" + ")[0] == want.partition(" + ")[0]
+            if not same:
                 yield f"{PAGE.name}: {id} on {adapter}: {got}, the report says {want}; run nox -s mutants"
     for family, name in shown:
         yield f"{PAGE.name}: {family}/{name} is no mutant; make the page again with nox -s mutants"

@@ -58,11 +58,11 @@ def keeps_the_first_firing(boot: Boot) -> None:
             seen: list[Any] = []
             with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: seen.append(tensor.clone()))]):
                 logits, cache = inner(*args, **kwargs)
-            entries = dict(cache.items())
+            entries = cache if isinstance(cache, dict) else cache.cache_dict
             if name in entries:
                 kept = Slice.unwrap(kwargs.get("pos_slice")).apply(seen[0], dim=1).to(kwargs.get("device"))
                 entries[name] = kept[0] if kwargs.get("remove_batch_dim") else kept
-            return logits, entries
+            return logits, cache
 
         around(bridge, "run_with_cache", run_with_cache)
 

@@ -117,7 +117,8 @@ def container_opens_late(boot: Boot) -> None:
 
         def late(fire: Callable[[Any], Any], tensor: Any) -> Any:
             got = fire(tensor)
-            kept.pop()()
+            while kept:
+                kept.pop()()
             return got
 
         around_firing(bridge, f"{outer}.hook_in", keep)

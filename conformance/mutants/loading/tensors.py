@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, on_boots_by_path, on_bridge, output_layer
+from ..surgery import around, component, first, on_boots_by_path, on_bridge, output_layer
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @mutant(kills="loading/parameters")
 def left_at_its_initial_value(boot: Boot) -> None:
     """One bias of the checkpoint is not loaded and stays at zero."""
+
+    first((name for name in boot.params if name.endswith("bias")), "a bias")
 
     def defect(bridge: Any) -> None:
         biases = [tensor for name, tensor in bridge.original_model.named_parameters() if name.endswith("bias")]
