@@ -33,6 +33,7 @@ the column of any other adapter.
 
 - **killed**: the declared requirement noticed it, and nobody else in its family would have. What follows a plus sign
   would have noticed it, too.
+- *forestalled*: something that the declared requirement needs has found the same place wrong already.
 - *no place*: the adapter has nothing for the defect to sit in, such as a sampler. *moot*: it does not meet that
   requirement as it is, by its ledger or because it refuses. *equivalent*: nothing can be noticed, and
   `NAME.equivalents.toml` proves it.
@@ -60,6 +61,9 @@ SUITE = {
 Kills = dict[str, dict[str, Any]]
 """What became of mutants, by id."""
 
+PLACED = ("KILLED", "SURVIVED", "FORESTALLED", "ERROR")
+"""Fates of defects that could be noticed."""
+
 SHORT = {"KILLED": "**killed**", "SURVIVED": "SURVIVED", "ERROR": "ERROR"}
 
 
@@ -75,21 +79,23 @@ def page(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> str:
 
 def summary(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Iterator[str]:
     """Counts, by adapter; what the suite and the incumbent notice of the defects that both could be shown."""
-    yield "| adapter | killed | survived | equivalent | moot | no place | requirements proven | idle |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| adapter | killed | survived | forestalled | equivalent | moot | no place | requirements proven | idle |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for name, kills in columns.items():
         fates = Counter(kill["fate"] for kill in kills.values())
         tried = {kill["kills"] for kill in kills.values() if kill["fate"] == "KILLED"}
         proven = {kill["kills"] for kill in kills.values() if kill["fate"] == "KILLED" and "without" not in kill}
-        counts = (fates[fate] for fate in ("KILLED", "SURVIVED", "EQUIVALENT", "MOOT", "NO PLACE"))
+        counts = (fates[fate] for fate in ("KILLED", "SURVIVED", "FORESTALLED", "EQUIVALENT", "MOOT", "NO PLACE"))
         yield f"| `{name}` | {' | '.join(map(str, counts))} | {len(proven)} | {len(tried - proven)} |"
-    proven = {k["kills"] for kills in columns.values() for k in kills.values() if k["fate"] == "KILLED"}
-    yield f"\nOver all of them {len(proven)} of the requirements have noticed a defect that was declared for them.\n"
+    killed = [kill for kills in columns.values() for kill in kills.values() if kill["fate"] == "KILLED"]
+    alone = {kill["kills"] for kill in killed if "without" not in kill}
+    yield f"\nIn one adapter or another {len(alone)} of {len({m.kills for m in mutants().values()})} requirements"
+    yield "noticed what the rest of their family lets pass; *idle* are those that did not in this adapter.\n"
     yield "| defects with a place in | noticed by this suite | by TransformerLens's verifier | which broke on |"
     yield "|---|---|---|---|"
     for name, told in incumbent.items():
         kills = columns.get(name, {})
-        placed = [id for id, kill in kills.items() if kill["fate"] in ("KILLED", "SURVIVED", "ERROR")]
+        placed = [id for id, kill in kills.items() if kill["fate"] in PLACED]
         theirs = Counter(told["mutants"][id]["verdict"] for id in placed)
         ours = sum(kills[id]["fate"] == "KILLED" for id in placed)
         yield f"| `{name}`: {len(placed)} | {ours} | {theirs['noticed']} | {theirs['broke']} |"
@@ -142,10 +148,11 @@ def drift(text: str, columns: Mapping[str, Kills]) -> Iterator[str]:
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     heads = next((row for row in rows if row[0] == "defect"), [])
     shown = {(family, row[0].strip("`")): dict(zip(heads, row, strict=False)) for family, row in _by_family(text)}
-    known = mutants()
+    known, proven = mutants(), set[str]()
     for id, mutant in known.items():
         family, _, name = id.partition("/")
         row = shown.pop((family, name), None)
+        proven |= {mutant.kills} if row and SHORT["KILLED"] in row.values() else set()
         if row is None:
             yield f"{PAGE.name}: {id} is missing; make the page again with nox -s mutants"
             continue
@@ -157,6 +164,8 @@ def drift(text: str, columns: Mapping[str, Kills]) -> Iterator[str]:
             same = got == want if family != "throughput" else got.partition(" + ")[0] == want.partition(" + ")[0]
             if not same:
                 yield f"{PAGE.name}: {id} on {adapter}: {got}, the report says {want}; run nox -s mutants"
+    for id in sorted({mutant.kills for mutant in known.values()} - proven):
+        yield f"{PAGE.name}: {id} notices nothing that the rest of its family lets pass; write a mutant that shows it"
     for family, name in shown:
         yield f"{PAGE.name}: {family}/{name} is no mutant; make the page again with nox -s mutants"
 

@@ -20,9 +20,12 @@ FAR = 10
 
 
 class Fate(StrEnum):
-    """What became of a mutant in one adapter."""
+    """What became of a mutant in one adapter: FORESTALLED is one at whose place nothing is left to say, as something
+    that the declared requirement needs has found it wrong already.
+    """
 
     KILLED = "KILLED"
+    FORESTALLED = "FORESTALLED"
     SURVIVED = "SURVIVED"
     EQUIVALENT = "EQUIVALENT"
     MOOT = "MOOT"
@@ -98,6 +101,8 @@ def _judged(clean: Judge, mutant: Mutant) -> Kill:
     as_it_is = {str(outcome.verdict) for outcome in outcomes(clean, declared)}
     if Verdict.PASS not in as_it_is:
         return told(Fate.MOOT, by, others, cause=f"{mutant.kills} is {', '.join(sorted(as_it_is))} as it is")
+    if sooner := [id for id in by if rests_on(registry, mutant.kills, id)]:
+        return told(Fate.FORESTALLED, by, others, cause=f"{sooner[0]}, which it needs, notices it first")
     blocked = [outcome.cause for outcome in outcomes(judge, declared) if outcome.verdict is Verdict.BLOCKED]
     cause = f"{mutant.kills} is blocked: {blocked[0]}" if blocked else f"{mutant.kills} does not notice it"
     return told(Fate.SURVIVED, by, others, cause=cause)

@@ -59,7 +59,7 @@ class MutantItem(pytest.Item):
         self.kill = self.killing(self.placed)
         self.seconds = time.perf_counter() - started
         match self.kill.fate:
-            case Fate.NO_PLACE | Fate.MOOT | Fate.EQUIVALENT:
+            case Fate.NO_PLACE | Fate.MOOT | Fate.EQUIVALENT | Fate.FORESTALLED:
                 pytest.skip(f"{self.kill.fate}: {self.kill.cause}")
             case Fate.SURVIVED | Fate.ERROR:
                 raise Unproven(f"{self.kill.fate}: {self.kill.cause}\n{self.placed.mutant.story}")

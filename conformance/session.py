@@ -213,9 +213,8 @@ class Books:
         adapters = self.document["verdicts"]["adapters"]
         unmet = any(adapter["summary"]["red"] for adapter in adapters)
         narrowed = self.state == "PARTIAL" and self.request.complete
-        idle = self.state == "COMPLETE" and any(a["summary"].get("mutants", {}).get("idle") for a in adapters)
         nothing = not self.selected or (self.request.mutants and not self.kills)
-        return nothing or self.state == "INCOMPLETE" or narrowed or unmet or idle or bool(self.unwritten)
+        return nothing or self.state == "INCOMPLETE" or narrowed or unmet or bool(self.unwritten)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The verdict, on one screen."""

@@ -103,7 +103,7 @@ def test_what_the_adapter_does_not_keep_proves_nothing(judged: Callable) -> None
 
 
 def test_what_others_notice_does_not_speak_for_the_one_that_should(judged: Callable) -> None:
-    kill = kills.kill(judged(), made("hooks/order", MUTANTS["hooks/fires-twice"].apply))
+    kill = kills.kill(judged(), made("hooks/steady", MUTANTS["hooks/fires-twice"].apply))
     assert kill.fate is Fate.SURVIVED
     assert "hooks/multiplicity" in kill.by
 

@@ -9,7 +9,7 @@ from typing import Any
 Kills = Sequence[Mapping[str, Any]]
 """`mutants` of an adapter's part of a report."""
 
-COLUMNS = {"SURVIVED": 11, "EQUIVALENT": 12, "NO PLACE": 10, "MOOT": 6, "ERROR": 7}
+COLUMNS = {"SURVIVED": 10, "FORESTALLED": 13, "EQUIVALENT": 12, "NO PLACE": 10, "MOOT": 6, "ERROR": 7}
 """Fates of those that were not killed, and how wide their columns are."""
 
 RED = frozenset({"SURVIVED", "ERROR"})

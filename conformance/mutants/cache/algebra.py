@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def gated(boot: Boot) -> None:
     """Refuse models that add to their stream what no gate has scaled: they modulate no norm either."""
-    first((branch for branch in boot.spec.branches if branch.gate is not None), "a gate on a branch")
+    first((branch for branch in boot.spec.branches if not isinstance(branch.gate, float)), "a gate on a branch")
 
 
 @mutant(kills="cache/decompose")
