@@ -20,7 +20,8 @@ What a bridge adapter must do, version {version}. This file is made from the reg
 Every requirement has an id, a level and one sentence. MUST decides the verdict of a run; SHOULD is listed and
 counted. A requirement is judged once per layout of the adapter's spec where its sentence speaks of a forward,
 otherwise once per adapter. Under *needs* stand the requirements whose findings leave a place unproven here;
-under *noticed by it alone* the known defects that would go unnoticed in its family without it.
+under *must notice* the known defects that are declared for it. docs/kill-matrix.md says in which adapters it noticed
+them, and who else would have.
 """
 
 
@@ -64,7 +65,7 @@ def _section(required: Requirement, defects: list[Mutant]) -> Iterator[str]:
     if required.needs:
         yield f"*Needs:* {', '.join(required.needs)}\n"
     if defects:
-        yield "*Noticed by it alone:*\n"
+        yield "*Must notice:*\n"
         yield from (f"- `{defect.id}`: {defect.story}" for defect in defects)
         yield ""
 

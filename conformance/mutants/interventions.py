@@ -112,3 +112,34 @@ def one_entry_for_two_moments(boot: Boot) -> None:
         return entries
 
     caching(boot, change)
+
+
+@mutant(kills="interventions/edits")
+def edits_the_neighbour(boot: Boot) -> None:
+    """What a hook changes at a position is applied to the next one."""
+
+    def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        returned = inner(tensor)
+        return returned if returned is tensor else tensor + (returned - tensor).roll(1, dims=1)
+
+    on_bridge(boot, lambda bridge: around_firing(bridge, inner_hook(bridge), fire))
+
+
+@mutant(kills="interventions/edits")
+def edits_one_layer_late(boot: Boot) -> None:
+    """What a hook changes at the start of a layer enters the stream at its end, when the layer has run without it."""
+    entering, leaving = (name.replace("{layer}", "0") for name in boot.spec.streams)
+    kept: list[Any] = []
+
+    def early(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        kept[:] = [inner(tensor) - tensor]
+        return tensor
+
+    def late(inner: Callable[[Any], Any], tensor: Any) -> Any:
+        return inner(tensor) + kept[0]
+
+    def defect(bridge: Any) -> None:
+        around_firing(bridge, entering, early)
+        around_firing(bridge, leaving, late)
+
+    on_bridge(boot, defect)

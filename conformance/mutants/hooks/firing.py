@@ -157,6 +157,25 @@ def silent_in_low_precision(boot: Boot) -> None:
     on_bridge(boot, lambda bridge: around_firing(bridge, name, skip))
 
 
+@mutant(kills="hooks/steady")
+def fires_once_only(boot: Boot) -> None:
+    """A hook fires in the first forward of a length and in none that comes later, as where a closure is spent."""
+
+    def defect(bridge: Any) -> None:
+        point = bridge.hook_dict[inner_hook(bridge)]
+        spent: set[Any] = set()
+
+        def fire(inner: Callable[[Any], Any], tensor: Any) -> Any:
+            if not point.has_hooks() or tensor.shape[1:] in spent:
+                return tensor
+            spent.add(tensor.shape[1:])
+            return inner(tensor)
+
+        around_firing(bridge, point.name, fire)
+
+    on_bridge(boot, defect)
+
+
 @mutant(kills="hooks/identity")
 def scaled_and_scaled_back(boot: Boot) -> None:
     """What a hook returns is scaled on the way in and out again, which costs its last bits.

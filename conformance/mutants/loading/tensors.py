@@ -90,3 +90,13 @@ def right_the_first_time(boot: Boot) -> None:
         around(bridge, "forward", forward)
 
     on_bridge(boot, defect)
+
+
+@mutant(kills="loading/eval-mode")
+def dropout_left_on(boot: Boot) -> None:
+    """A tenth of the logits is dropped, as by a layer that nobody has switched to evaluation."""
+    from torch.nn.functional import dropout
+
+    from ..surgery import output
+
+    on_bridge(boot, lambda bridge: output(bridge, lambda logits: dropout(logits, 0.1, training=True)))
