@@ -133,13 +133,13 @@ def theirs(told: Mapping[str, Any] | None) -> str:
 
 
 def columns_of(paths: Sequence[Path]) -> dict[str, Kills]:
-    """By adapter, from all reports."""
+    """By adapter, from all reports; what a later one says of a mutant counts."""
     found: dict[str, Kills] = {}
     for path in paths:
         for adapter in json.loads(path.read_text(encoding="utf-8"))["verdicts"]["adapters"]:
             if "mutants" not in adapter:
                 sys.exit(f"{path}: {adapter['adapter']} was judged without --mutants; run it again with that option")
-            found[adapter["adapter"]] = {kill["mutant"]: kill for kill in adapter["mutants"]}
+            found.setdefault(adapter["adapter"], {}).update({kill["mutant"]: kill for kill in adapter["mutants"]})
     return found
 
 
