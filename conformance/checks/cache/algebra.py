@@ -102,7 +102,9 @@ def head_results(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
         if (bias := getattr(attn, "b_O", None)) is not None:
             total = total + factor * bias
         yield from close(name, total, want, pair.allowed(name, PATHS))
-        each = torch.einsum("bphd,hdm->hbpm", runs.shown(pair, f"blocks.{layer}.attn.hook_z"), attn.W_O) * factor
+        # Of the cache's own z: whether that is what hooks see, other requirements say.
+        z = pair.cached[1][pair.canonical(f"blocks.{layer}.attn.hook_z")]
+        each = torch.einsum("bphd,hdm->hbpm", z, attn.W_O) * factor
         yield from close(f"blocks.{layer}.attn.hook_result", results, each, pair.allowed(name, PATHS))
 
 

@@ -133,6 +133,7 @@ def commits_are_prefixes(boot: Boot) -> None:
 @mutant(kills="denoising/labels")
 def counts_steps_of_the_run(boot: Boot) -> None:
     """The number of a step in its block is that in the run."""
+    telling_of(boot, lambda step, _: step.step != step.index, "a second block")
     _called(boot, lambda step: {"step": step.index})
 
 

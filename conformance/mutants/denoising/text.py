@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import mutant
 from ..surgery import around, having, on_bridge, output
-from .sampling import sampling
+from .sampling import runs_the_bridge, sampling
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -133,12 +133,14 @@ def returns_an_earlier_canvas(boot: Boot) -> None:
 @mutant(kills="denoising/native")
 def half_the_temperature(boot: Boot) -> None:
     """The bridge's logits are twice the model's, so that texts are drawn at half the temperature."""
+    runs_the_bridge(boot)
     on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits * 2))
 
 
 @mutant(kills="denoising/native")
 def favours_some_tokens(boot: Boot) -> None:
     """The bridge's logits have another output bias than the model's, and some tokens come more often."""
+    runs_the_bridge(boot)
 
     def shifted(logits: Any) -> Any:
         import torch

@@ -7,8 +7,8 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..denoising.sampling import sampling
-from ..surgery import around, having, on_bridge
+from ..denoising.sampling import runs_the_bridge, sampling
+from ..surgery import around, on_bridge
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -87,5 +87,5 @@ def traces_its_graph(boot: Boot) -> None:
 @mutant(kills="throughput/denoising-ratio")
 def samples_slowly(boot: Boot) -> None:
     """A forward of the sampler rebuilds its mask row by row."""
-    having(boot.spec.sampler, "a sampler")
+    runs_the_bridge(boot)
     slow(boot, "denoising")
