@@ -38,7 +38,7 @@ the column of any other adapter.
   requirement as it is, by its ledger or because it refuses. *equivalent*: nothing can be noticed, and
   `NAME.equivalents.toml` proves it.
 - The last columns are TransformerLens {lens}'s own verifier (`transformer_lens.benchmarks`, phases 1 to 3) on the same
-  defects, with every help that it needs to run at all (`ci/incumbent.py` lists them): **noticed** when a result fails
+  defects, with every help that it needs to run at all (`ci/incumbent_suite.py` lists them): **noticed** when a result fails
   that does not fail on the good adapter, *broke* when the verifier itself crashed.
 """
 
