@@ -8,8 +8,8 @@ import pytest
 
 from .request import Request
 
-TOGETHER = 8
-"""Mutants of one family that go to a worker at once."""
+TOGETHER = 2
+"""Mutants that go to a worker at once: few, as some take twenty times as long as others, and all are booted anew."""
 
 
 class Scopes:
