@@ -29,6 +29,9 @@ GIVEN = "conformance-request"
 RUN, XDIST, BOOKS = "conformance-run", "conformance-xdist", "conformance-books"
 """Names of the plugins that a run is made of; `verify` finds under the last what came of it."""
 
+RARELY = 50_000
+"""Objects that are made until garbage is looked for, where bridges are small."""
+
 SETTLED = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED}
 """Exit statuses of a session whose collection ended well."""
 
@@ -101,16 +104,21 @@ class Run:
         return Judge(Boot(spec, folder, source.trusted), self.request.ledgers[spec.name], self.request.registry)
 
     def _freeze(self) -> None:
-        """Leave what the libraries hold, 400,000 objects, out of every garbage collection to come."""
+        """Leave what the libraries hold, 400,000 objects, out of every garbage collection to come, and have fewer."""
         from transformer_lens.model_bridge import TransformerBridge
 
         _ = TransformerBridge
         if gc.get_freeze_count():
             return
         gc.freeze()
+        thresholds = gc.get_threshold()
+        if all(source.miniature for source in self.request.sources.values()):
+            # Bridges hang in cycles; large ones have to be let go of soon.
+            gc.set_threshold(RARELY, *thresholds[1:])
         if self.config.pluginmanager.hasplugin(GIVEN):
             # Someone else's process; any other ends with the run, and ends sooner.
             self.config.add_cleanup(gc.unfreeze)
+            self.config.add_cleanup(lambda: gc.set_threshold(*thresholds))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
