@@ -112,7 +112,8 @@ def mutants(session: nox.Session) -> None:
     reports = [session.cache_dir / "mutants" / f"{name}.json" for name in MUTATED]
     for name, path in zip(MUTATED, reports, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        run(session, "pytest", "--adapter", name, "--mutants", "-n", "2", "--conform-report", str(path))
+        options = ("--mutants", "--complete", "-n", "2", "--conform-report", str(path))
+        run(session, "pytest", "--adapter", name, *options)
     if "incumbent" in session.posargs:
         run(session, "python", "ci/incumbent.py")
     run(session, "python", "ci/kill_matrix.py", *map(str, reports))

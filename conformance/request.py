@@ -94,13 +94,18 @@ class Request:
                     yield from _cases(required, spec)
 
     def placed(self) -> Iterator[Placed]:
-        """Every mutant of every adapter where mutants are asked for, family by family."""
+        """Every mutant of every adapter where mutants are asked for, family by family.
+
+        Those of requirements that only a complete run judges take as long as they do, and belong to such a run.
+        """
         if not self.mutants:
             return
         from .mutants import mutants
 
         for spec in self.specs:
-            yield from (Placed(mutant, spec) for mutant in mutants().values())
+            for mutant in mutants().values():
+                if self.complete or self.registry[mutant.kills].run is not Occasion.COMPLETE:
+                    yield Placed(mutant, spec)
 
     def leaves_out(self, required: Requirement, spec: AdapterSpec) -> bool:
         """Whether this run does not judge a requirement, because nobody asked for what that takes."""

@@ -225,3 +225,14 @@ def test_a_page_that_is_out_of_date_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         "kill-matrix.md: hooks/dropped is missing; make the page again with nox -s mutants",
         "kill-matrix.md: hooks/dropped-since is no mutant; make the page again with nox -s mutants",
     ]
+
+
+def test_what_only_a_complete_run_judges_has_mutants_in_no_other() -> None:
+    from conformance.request import make
+
+    def placed(**options: bool) -> set[str]:
+        return {placed.mutant.id for placed in make(["bd3lm"], mutants=True, **options).placed()}
+
+    assert placed(complete=True) == MUTANTS.keys()
+    left_out = {MUTANTS[id].kills for id in MUTANTS.keys() - placed()}
+    assert left_out == {required.id for required in REGISTRY.values() if required.run == "--complete"}
