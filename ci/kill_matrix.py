@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.mutants import Mutant, mutants
+from conformance.report import proof
 from conformance.requirement import FAMILIES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -61,6 +62,9 @@ SUITE = {
 Kills = dict[str, dict[str, Any]]
 """What became of mutants, by id."""
 
+FATES = ("KILLED", "SURVIVED", "FORESTALLED", "EQUIVALENT", "MOOT", "NO PLACE")
+"""Columns of the summary."""
+
 PLACED = ("KILLED", "SURVIVED", "FORESTALLED", "ERROR")
 """Fates of defects that could be noticed."""
 
@@ -82,11 +86,9 @@ def summary(columns: Mapping[str, Kills], incumbent: Mapping[str, Any]) -> Itera
     yield "| adapter | killed | survived | forestalled | equivalent | moot | no place | requirements proven | idle |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for name, kills in columns.items():
-        fates = Counter(kill["fate"] for kill in kills.values())
-        tried = {kill["kills"] for kill in kills.values() if kill["fate"] == "KILLED"}
-        proven = {kill["kills"] for kill in kills.values() if kill["fate"] == "KILLED" and "without" not in kill}
-        counts = (fates[fate] for fate in ("KILLED", "SURVIVED", "FORESTALLED", "EQUIVALENT", "MOOT", "NO PLACE"))
-        yield f"| `{name}` | {' | '.join(map(str, counts))} | {len(proven)} | {len(tried - proven)} |"
+        proven = proof.summary(list(kills.values()))
+        counts = [proven["fates"].get(fate, 0) for fate in FATES] + [proven["proven"], len(proven["idle"])]
+        yield f"| `{name}` | {' | '.join(map(str, counts))} |"
     killed = [kill for kills in columns.values() for kill in kills.values() if kill["fate"] == "KILLED"]
     alone = {kill["kills"] for kill in killed if "without" not in kill}
     yield f"\nIn one adapter or another {len(alone)} of {len({m.kills for m in mutants().values()})} requirements"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import entries
 from .spec import AdapterSpec, nearest
 
 FIELDS = ("mutant", "because")
@@ -27,19 +27,12 @@ def read(path: Path, known: Collection[str]) -> dict[str, str]:
     Raises:
         EquivalentError: no TOML, an unknown field or mutant, a mutant twice, or a proof that is none.
     """
-    if not path.exists():
-        return {}
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EquivalentError(f"{path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise EquivalentError(f"{path}: cannot be read: {error.strerror}") from None
-    entries = table.get("equivalent", [])
-    if set(table) - {"equivalent"} or not isinstance(entries, list):
+    table = entries.table(path, EquivalentError)
+    raw = table.get("equivalent", [])
+    if set(table) - {"equivalent"} or not isinstance(raw, list):
         raise EquivalentError(f"{path}: got {', '.join(table)}, want entries that are written as [[equivalent]]")
     found: dict[str, str] = {}
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(raw, 1):
         mutant, because = _entry(f"{path}, entry {number}", entry, known)
         if mutant in found:
             raise EquivalentError(f"{path}, entry {number}: {mutant} stands there twice; keep one proof")

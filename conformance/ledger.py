@@ -7,13 +7,12 @@ and so is an entry whose finding is gone (stale) or has become another (drifted)
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import versions
+from . import entries, versions
 from .finding import Finding, Outcome, Verdict
 from .requirement import Requirement
 from .spec import AdapterSpec, nearest, pattern_of, places
@@ -110,14 +109,7 @@ def load(spec: AdapterSpec, known: Mapping[str, Requirement]) -> Ledger:
 
 def read(path: Path, known: Mapping[str, Requirement], spec: AdapterSpec) -> list[Entry]:
     """Entries of one file, every one validated against the full registry; a file that is missing has none."""
-    if not path.exists():
-        return []
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LedgerError(f"ledger {path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise LedgerError(f"ledger {path}: cannot be read: {error.strerror}") from None
+    table = entries.table(path, LedgerError, "ledger ")
     stray = sorted(set(table) - {"deviation"})
     if stray:
         raise LedgerError(f"ledger {path}: unknown table {stray[0]!r}; entries are written as [[deviation]]")

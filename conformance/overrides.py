@@ -14,13 +14,12 @@ one that stays and only says where a blank.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import versions
+from . import entries, versions
 from .spec import nearest
 
 FILE = "overrides.toml"
@@ -76,14 +75,7 @@ def read(folder: Path, known: Container[str] | None = None) -> list[Override]:
     `known` are the names of the adapter's snapshots, without their ending.
     """
     path = folder / FILE
-    if not path.exists():
-        return []
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OverrideError(f"{path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise OverrideError(f"{path}: cannot be read: {error.strerror}") from None
+    table = entries.table(path, OverrideError)
     raw = table.get("override", [])
     if set(table) - {"override"} or not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
         raise OverrideError(f"{path}: write [[override]] with two brackets, one table per entry, and nothing else")

@@ -31,6 +31,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         from conformance.adapters.bd3lm import SPEC
         from conformance.report import document
         from conformance.requirement import requirements
+        from conformance.session import RARELY
 
         # The miniatures are too small for more, and threads get into each other's way on a busy machine.
         torch.set_num_threads(1)
@@ -39,7 +40,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         judge.Boot(SPEC, checkpoint.materialise(checkpoint.fixture_folder("bd3lm"), SPEC), trusted=True).bridge  # noqa: B018
         _ = (snapshots, timing, document)
         # What the libraries hold stays, and need not be looked through at every collection.
-        gc.collect(), gc.freeze(), gc.set_threshold(50_000, *gc.get_threshold()[1:])
+        gc.collect(), gc.freeze(), gc.set_threshold(RARELY, *gc.get_threshold()[1:])
         yield
 
 

@@ -49,7 +49,6 @@ def _show(boot: Boot, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]])
 
     Behind a layer's own hooks nobody knows what the scores were without the mask: those that it hides count as zero.
     """
-
     pair = next(iter(boot.afresh().pairs.values()))
     own = "blocks.0.attn.hook_pattern" in pair.observed.taps
     joint = "blocks.{layer}.attn.qkv" in boot.spec.points

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, first, on_boots_by_path, on_bridge, output_layer
+from ..surgery import around, component, first, on_boots_by_path, on_bridge, output, output_layer
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -96,7 +96,5 @@ def right_the_first_time(boot: Boot) -> None:
 def dropout_left_on(boot: Boot) -> None:
     """A tenth of the logits is dropped, as by a layer that nobody has switched to evaluation."""
     from torch.nn.functional import dropout
-
-    from ..surgery import output
 
     on_bridge(boot, lambda bridge: output(bridge, lambda logits: dropout(logits, 0.1, training=True)))

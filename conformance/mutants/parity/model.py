@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import components
 from .. import NoPlace, mutant
-from ..surgery import around, first, having, on_bridge
+from ..surgery import around, component, first, having, on_bridge
 from .conditioning import given
 
 if TYPE_CHECKING:
@@ -181,8 +181,6 @@ def stream_in_low_precision(boot: Boot) -> None:
         import torch
 
         return inner(stream.to(torch.bfloat16).to(stream.dtype), *args, **kwargs)
-
-    from ..surgery import component
 
     on_bridge(boot, lambda bridge: around(component(bridge, point), "forward", rounded))
 
