@@ -56,8 +56,9 @@ class Kill:
 def kill(clean: Judge, mutant: Mutant, proof: str | None = None) -> Kill:
     """Put a mutant into a boot of its own and judge its family, with the requirement declared for it and without.
 
-    Nobody can notice anything by a requirement that the adapter, as `clean` knows it, does not meet anyway. `proof`
-    says why nobody can notice it in this adapter at all, and is wrong where somebody does.
+    What the family needs of others is taken as `clean` has it: it must notice by itself, and nobody can notice anything
+    by a requirement that the adapter does not meet anyway. `proof` says why nobody can notice the mutant in this
+    adapter at all, and is wrong where somebody does.
     """
     try:
         told = _judged(clean, mutant)
@@ -80,12 +81,13 @@ def _judged(clean: Judge, mutant: Mutant) -> Kill:
     for required in family:
         # In its order, whoever asks first: some tables grow with what has run.
         outcomes(clean, required)
+    taken = {key: outcome for key, outcome in clean.outcomes.items() if _elsewhere(registry[key[0]], declared)}
     mutant.apply(boot)
-    judge = Judge(boot, clean.ledger, registry)
+    judge = Judge(boot, clean.ledger, registry, dict(taken))
     found = {required.id: _noticed(judge, required, clean) for required in family}
-    rest = Judge(boot, clean.ledger, without(registry, mutant.kills))
     # What does not rest on the requirement that is left out stands as it is.
-    rest.outcomes = {k: outcome for k, outcome in judge.outcomes.items() if not rests_on(registry, k[0], mutant.kills)}
+    standing = {k: outcome for k, outcome in judge.outcomes.items() if not rests_on(registry, k[0], mutant.kills)}
+    rest = Judge(boot, clean.ledger, without(registry, mutant.kills), taken | standing)
     left = {one.id: _noticed(rest, rest.registry[one.id], clean) for one in family if one is not declared}
 
     faults = [o.cause for one in (judge, rest) for o in one.outcomes.values() if o.verdict is Verdict.ERROR]
@@ -136,6 +138,11 @@ def outcomes(judge: Judge, required: Requirement) -> list[Outcome]:
 def _asked(required: Requirement, declared: Requirement) -> bool:
     """Whether a requirement is judged beside the declared one; one that takes more time only beside its like."""
     return required.family == declared.family and required.run in (Occasion.EVERY, declared.run)
+
+
+def _elsewhere(required: Requirement, declared: Requirement) -> bool:
+    """Whether a requirement is another family's, and not one without which nothing can be said of a boot."""
+    return required.family != declared.family and required.id not in BLOCKING
 
 
 def rests_on(registry: Mapping[str, Requirement], id: str, need: str) -> bool:
