@@ -10,6 +10,7 @@ import pytest
 
 from . import baselines
 from .offline import offline
+from .progress import Progress
 from .request import Request, RequestError, make
 from .requirement import FAMILIES, Level, module_of
 from .scheduling import Scopes
@@ -73,6 +74,7 @@ def start(config: pytest.Config) -> None:
         config.pluginmanager.register(Scopes(request), XDIST)
     if not worker:
         config.pluginmanager.register(Books(config, request), BOOKS)
+        config.pluginmanager.register(Progress(config))
 
 
 def _stay(config: pytest.Config) -> None:
