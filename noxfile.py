@@ -87,23 +87,9 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["env"])
 def lint(session: nox.Session) -> None:
-    """Style, whether workflows are safe and well-formed, and whether CONTRACT.md says what the registry says."""
-    run(session, "ruff", "check", ".")
-    run(session, "ruff", "format", "--check", ".")
-    run(session, "zizmor", "--offline", "--quiet", "--pedantic", ".")
-    for schema, files in (
-        ("vendor.github-workflows", Path(".github/workflows").glob("*.yml")),
-        ("vendor.github-actions", Path("ci").glob("*/action.yml")),
-        ("vendor.dependabot", [Path(".github/dependabot.yml")]),
-    ):
-        run(session, "check-jsonschema", "--builtin-schema", schema, *map(str, files))
-    run(session, "python", "-m", "conformance.contract", "--check")
-
-
-@nox.session(venv_backend="none", requires=["env"])
-def types(session: nox.Session) -> None:
-    """Mypy, strict."""
-    run(session, "mypy")
+    """Style, types, workflows and generated pages, by the hooks that run before every commit."""
+    session.env["PATH"] = os.pathsep.join((str(shared(session) / "bin"), os.environ["PATH"]))
+    run(session, "pre-commit", "run", "--all-files")
 
 
 @nox.session(venv_backend="none", requires=["env"], default=False)

@@ -1,11 +1,13 @@
 """Baselines: committed ratios of bridge over model at the miniature's size, each of one kind of machine.
 
-There, overhead dominates, and how large it is depends on the interpreter, on torch and on the processor. One readable
-file per adapter beside its spec, written when a user asks for it with `--baseline-update` and never otherwise:
+There, overhead dominates, and how large it is depends on the interpreter, on torch, on TransformerLens and on the
+processor. One readable file per adapter beside its spec, written when a user asks for it with `--baseline-update` and
+never otherwise:
 
     [[machine]]
     python = "3.11"
     torch = "2.13.0"
+    lens = "4.3"
     cpu = "AMD EPYC, family 25, model 17, AVX512"
     ratios = { forward = 1.92, hook = 2.01 }
 """
@@ -16,6 +18,7 @@ import platform
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +34,11 @@ class BaselineError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Machine:
-    """What a ratio holds for: Python's minor version, torch's version, and the class of the processor."""
+    """What a ratio holds for: minor versions of Python and TransformerLens, torch's version, and the processor's class."""
 
     python: str
     torch: str
+    lens: str
     cpu: str
 
     @classmethod
@@ -43,11 +47,12 @@ class Machine:
         import torch
 
         major, minor, _ = platform.python_version_tuple()
+        lens = ".".join(metadata.version("transformer-lens").split(".")[:2])
         capability = torch.backends.cpu.get_cpu_capability()
-        return cls(f"{major}.{minor}", torch.__version__.partition("+")[0], f"{processor()}, {capability}")
+        return cls(f"{major}.{minor}", torch.__version__.partition("+")[0], lens, f"{processor()}, {capability}")
 
     def __str__(self) -> str:
-        return f"Python {self.python}, torch {self.torch}, {self.cpu}"
+        return f"Python {self.python}, torch {self.torch}, TransformerLens {self.lens}, {self.cpu}"
 
 
 def processor(table: Path = Path("/proc/cpuinfo")) -> str:

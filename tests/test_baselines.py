@@ -11,7 +11,7 @@ import pytest
 from conformance import baselines
 from conformance.baselines import BaselineError, Machine
 
-HERE, THERE = Machine("3.11", "2.13.0", 'A "CPU"\\, AVX2'), Machine("3.12", "2.13.0", "B")
+HERE, THERE = Machine("3.11", "2.13.0", "4.3", 'A "CPU"\\, AVX2'), Machine("3.12", "2.13.0", "4.3", "B")
 
 
 def test_what_is_written_is_read_again_and_others_stay(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_what_is_written_is_read_again_and_others_stay(tmp_path: Path) -> None:
         ("x = 1", "KeyError: 'machine'"),
         ('[[machine]]\npython = "3.11"\ncpu = "B"', "KeyError: 'torch'"),
         (
-            '[[machine]]\npython = "3.11"\ntorch = "2"\ncpu = "B"\nratios = { forward = 0 }',
+            '[[machine]]\npython = "3.11"\ntorch = "2"\nlens = "4.3"\ncpu = "B"\nratios = { forward = 0 }',
             "a ratio is a number above 0",
         ),
     ],

@@ -27,8 +27,8 @@ ROUNDS = 3
 @requirement("throughput/baseline", level=SHOULD, needs=("parity/logits",), run=Occasion.COMPLETE)
 def baseline(boot: Boot, evidence: Evidence, renew: bool) -> Iterator[Finding]:
     """At the miniature's size, where overhead dominates, a bridge SHOULD take no longer over the model than its
-    committed baseline for this Python, this torch and this class of processor, and a tenth, or half where the core is
-    shared.
+    committed baseline for these minors of Python and TransformerLens, this torch and this class of processor, and a
+    tenth, or half where the core is shared.
 
     Ratios at that size are those of most experiments. They differ from machine to machine, so where no baseline is
     committed for this one they are measurements and nothing else.
