@@ -34,7 +34,7 @@ class BaselineError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Machine:
-    """What a ratio holds for: minor versions of Python and TransformerLens, torch's version, and the processor's class."""
+    """What a ratio holds for: minors of Python and TransformerLens, torch's version, and the class of the processor."""
 
     python: str
     torch: str
