@@ -150,6 +150,36 @@ def favours_some_tokens(boot: Boot) -> None:
     on_bridge(boot, lambda bridge: output(bridge, shifted))
 
 
+@mutant(kills="denoising/native")
+def reveals_the_least_certain_first(boot: Boot) -> None:
+    """Logits are flat where the model's are sharp and sharp where they are flat: a sampler that goes by certainty
+    writes the same tokens in the opposite order, and every later one beside other neighbours.
+    """
+
+    runs_the_bridge(boot)
+
+    def turned(logits: Any) -> Any:
+        certain = logits.softmax(-1).amax(-1, keepdim=True)
+        return logits * certain.amin(1, keepdim=True) / certain**2
+
+    on_bridge(boot, lambda bridge: output(bridge, turned))
+
+
+@mutant(kills="denoising/native")
+def is_deaf_to_its_options(boot: Boot) -> None:
+    """Whatever is asked for besides a length and a seed, the bridge has the model's sampler go by its defaults: its
+    order of remasking, its temperature.
+    """
+    facts = having(boot.spec.sampler, "a sampler")
+    having(facts.native, "a sampler of the model's own, whose options pass through the bridge")
+    how = {name for further in facts.further for name in further} - {facts.length}
+
+    def generate(inner: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return inner(*args, **{name: value for name, value in options.items() if name not in how})
+
+    on_bridge(boot, lambda bridge: around(bridge, "diffusion_generate", generate))
+
+
 @mutant(kills="denoising/seed")
 def seeds_everyone(boot: Boot) -> None:
     """The seed is given to the process's own generator, so that whoever draws next draws the same again."""

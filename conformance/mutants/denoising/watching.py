@@ -54,6 +54,24 @@ def draws_from_a_copy(boot: Boot) -> None:
 
 
 @mutant(kills="denoising/edits")
+def watched_at_its_first_step_only(boot: Boot) -> None:
+    """The first forward of a run is the bridge's; all later ones are those of a copy, where nobody has a hook."""
+
+    def run(bridge: Any) -> Callable[..., Any]:
+        copies: list[Any] = []
+
+        def forward(ids: Any, **given: Any) -> Any:
+            if copies and commits(boot, given) is None:
+                return logits_of(copies[0](input_ids=ids, **given))
+            copies[:] = copies or [boot.small.construct()]
+            return bridge(ids, **given)
+
+        return forward
+
+    forwards(boot, run)
+
+
+@mutant(kills="denoising/edits")
 def remembers_what_was_edited(boot: Boot) -> None:
     """Logits of a canvas are kept for when it comes again, even where a hook has changed them."""
     known: dict[str, Any] = {}

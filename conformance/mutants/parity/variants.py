@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import mutant
+from .. import NoPlace, mutant
 from ..surgery import (
     around_firing,
     first,
@@ -17,6 +17,7 @@ from ..surgery import (
     shown_twice_as_large,
 )
 from .conditioning import given
+from .model import module
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -64,6 +65,40 @@ def silent_with_other_heads(boot: Boot) -> None:
         around_firing(bridge, f"{point}.hook_out", lambda fire, tensor: tensor)
 
     _with_other_heads(boot, defect)
+
+
+def _groups_repeated_as_a_whole(boot: Boot, grouped: bool) -> None:
+    """Pair heads in turns with groups of keys that are their neighbours'; `grouped`: in the config tried first."""
+    queries, keys, out = (f"blocks.{{layer}}.attn.{name}" for name in ("q", "k", "o"))
+    rows = [
+        boot.params[f"{having(boot.spec.points.get(point), point)}.weight".replace("{layer}", "0")].shape[0]
+        for point in (queries, keys)
+    ]
+    if (rows[0] > rows[1]) is not grouped:
+        raise NoPlace(f"heads {'do not ' if grouped else ''}share keys in the config that is tried first")
+    having(boot.spec.points.get(out), out)
+
+    def defect(bridge: Any) -> None:
+        asking, asked, after = (module(boot, bridge, point).weight for point in (queries, keys, out))
+        width = len(asking) // getattr(bridge.original_model.config, boot.spec.sizes["heads"])
+        apart = (len(asked) // width, -1, width)
+        # Heads that change places at both ends are the same heads; only whose keys they get is another.
+        asking.data = asking.data.unflatten(0, apart).transpose(0, 1).flatten(0, 2)
+        after.data = after.data.unflatten(1, apart).transpose(1, 2).flatten(1, 3)
+
+    on_bridge(boot, defect)
+
+
+@mutant(kills="parity/variants")
+def groups_of_another_config(boot: Boot) -> None:
+    """Where a config has heads share keys, these are repeated as a whole where each should be repeated by itself."""
+    _groups_repeated_as_a_whole(boot, grouped=False)
+
+
+@mutant(kills="parity/logits")
+def groups_repeated_as_a_whole(boot: Boot) -> None:
+    """Keys and values that heads share are repeated as a whole where each should be repeated by itself."""
+    _groups_repeated_as_a_whole(boot, grouped=True)
 
 
 @mutant(kills="parity/variants")
