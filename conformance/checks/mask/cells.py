@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 
@@ -44,3 +44,34 @@ def equal(
         detail=drawing.text(),
         picture=drawing.svg(f"{at}: who attends to whom"),
     )
+
+
+def shown(relation: Tensor, every: Iterable[Seen]) -> list[dict[str, Any]]:
+    """Who may attend to whom and who was seen to, as a fact; places that show the same are told together.
+
+    Of a long stream, queries and keys are the positions that were tried, 64 or a few more.
+    """
+    from ...bands import told
+
+    found: list[dict[str, Any]] = []
+    for seen in every:
+        rows = [row for row, query in enumerate(seen.queries) if query in seen.keys]
+        sides = {"want": seen.wanted(relation), "got": seen.got}
+        fact = {
+            "positions": _positions(seen.keys),
+            **{side: told(cells[rows].tolist()) for side, cells in sides.items()},
+        }
+        same = next((other for other in found if fact.items() <= other.items()), None)
+        if same is None:
+            found.append({"at": [seen.at], **fact})
+        else:
+            same["at"].append(seen.at)
+    return found
+
+
+def _positions(keys: list[int]) -> str:
+    """`0-41`, or those of a long stream that were tried: `0-3 17 18 255`."""
+    from ...bands import Band, runs_of
+
+    tried = set(keys)
+    return str(Band(1, tuple(runs_of(place in tried for place in range(max(keys) + 1))))).partition(": ")[2]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...finding import Finding
 from ...requirement import MUST, requirement
-from .cells import equal, seen_as
+from .cells import equal, seen_as, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...judge import Evidence
     from ...pair import Pair
 
 
@@ -61,14 +62,16 @@ def stretched(pair: Pair, length: int) -> Pair:
 
 
 @requirement("mask/relation", level=MUST)
-def relation(pair: Pair) -> Iterator[Finding]:
+def relation(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
     """In every layer, changing one position MUST move exactly the positions that may attend to it.
 
     The mask that is held may not be the mask that is used.
     """
     from ...influence import moved_in_layers, positions
 
-    for seen in moved_in_layers(pair, positions(pair)):
+    layers = moved_in_layers(pair, positions(pair))
+    evidence.facts["relations"] = shown(pair.relation, layers)
+    for seen in layers:
         yield from seen_as(pair.relation, seen)
 
 

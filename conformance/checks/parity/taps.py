@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,15 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
             yield replace(flaw, detail=pair.divergence)
     if pair.divergence:
         evidence.facts["divergence"] = pair.divergence
+    evidence.measurements["taps"] = [
+        {"at": name, "error": _figure(size), "budget": _figure(allowed)}
+        for name, (size, allowed) in pair.shelf["sizes"].items()
+    ]
+
+
+def _figure(size: float) -> float | None:
+    """Three digits; None where a tensor is not finite, or not of the shape that it should have."""
+    return float(f"{size:.3g}") if math.isfinite(size) else None
 
 
 def first_flaws(pair: Pair) -> list[Finding]:
@@ -96,12 +106,13 @@ def flaws(pair: Pair, known: frozenset[str] = frozenset()) -> Iterator[Finding]:
     """Hooks, canonical or alias, that do not hold what they should, in firing order, and at last the logits.
 
     Where the judges themselves disagree, that is the flaw: budgets would be as wide as what divides them. Nothing is
-    said of places or patterns that are `known`.
+    said of places or patterns that are `known`. The pair keeps how far each is off, and what its budget is.
     """
-    from ...compare import close
+    from ...compare import close, distance, within
     from ...spec import pattern_of
 
     registry, seen = pair.boot.bridge.hook_dict, pair.observed
+    sizes = pair.shelf["sizes"] = {}
     under = {name: name for name in pair.reference.taps} | {name: point.name for name, point in registry.items()}
     fired = {name: place for place, name in enumerate(dict.fromkeys(seen.order))}
     for name in (*sorted(under, key=lambda name: fired.get(under[name], -1)), "logits"):
@@ -113,7 +124,10 @@ def flaws(pair: Pair, known: frozenset[str] = frozenset()) -> Iterator[Finding]:
         elif shown not in seen:
             yield Finding("missing", name, got="no tensor", want="the model's")
         else:
-            yield from close(name, seen.joined(shown), want, pair.allowed(name))
+            got, allowed = seen.joined(shown), pair.allowed(name)
+            sizes[name] = distance(got, want) if got.shape == want.shape else math.inf, allowed
+            if not within(sizes[name][0], allowed):
+                yield from close(name, got, want, allowed)
 
 
 @requirement("parity/rows", level=MUST, needs=("parity/logits",))
