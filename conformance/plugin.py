@@ -8,6 +8,7 @@ NEED_ADAPTER = (
     "checkpoint",
     "trust_remote_code",
     "conform_report",
+    "conform_html",
     "complete",
     "write_deviations",
     "baseline_update",
@@ -35,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--trust-remote-code", action="store_true", help="run the modelling code that comes with the checkpoint"
     )
     group.addoption("--conform-report", metavar="PATH", help="write the report as JSON")
+    group.addoption("--conform-html", metavar="PATH", help="write the report as one HTML page, to be read by people")
     group.addoption("--complete", action="store_true", help="a run that leaves out any requirement is red")
     group.addoption(
         "--write-deviations", metavar="PATH", help="draft ledger entries for what fails, with reasons left to write"

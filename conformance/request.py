@@ -80,6 +80,7 @@ class Request:
     ledgers: Mapping[str, ledger.Ledger]
     registry: Mapping[str, Requirement]
     report: Path | None = None
+    html: Path | None = None
     deviations: Path | None = None
     complete: bool = False
     renew: bool = False
@@ -139,6 +140,7 @@ def make(
     checkpoint_name: str | None = None,
     trust: bool = False,
     report: str | None = None,
+    html: str | None = None,
     deviations: str | None = None,
     complete: bool = False,
     renew: bool = False,
@@ -171,16 +173,15 @@ def make(
         named = [spec.name for spec in specs]
         twice = sorted({name for name in named if named.count(name) > 1})
         raise RequestError(f"--adapter: two specs share the name {', '.join(twice)}; give each a name of its own")
-    written = _writable("--conform-report", report), _writable("--write-deviations", deviations, fresh=True)
-    if None not in written and written[0] == written[1]:
-        raise RequestError(f"--conform-report and --write-deviations both name {deviations}; name two files")
+    written = _written({"--conform-report": report, "--conform-html": html, "--write-deviations": deviations})
     return Request(
         specs=specs,
         sources=sources,
         ledgers=ledgers,
         registry=registry,
-        report=written[0],
-        deviations=written[1],
+        report=written["--conform-report"],
+        html=written["--conform-html"],
+        deviations=written["--write-deviations"],
         complete=complete,
         renew=renew,
         mutants=mutants,
@@ -263,6 +264,16 @@ def pinned(name: str, spec: AdapterSpec) -> str:
     """The name of a checkpoint, at the revision that the spec states for this model unless another is asked for."""
     repo, _, revision = (spec.checkpoint or "").partition("@")
     return f"{repo}@{revision}" if revision and name == repo else name
+
+
+def _written(asked: Mapping[str, str | None]) -> dict[str, Path | None]:
+    """The file that each option names, all of them different; of these only a draft of a ledger must be new."""
+    files = {option: _writable(option, text, fresh=option == "--write-deviations") for option, text in asked.items()}
+    by_path: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is not None and by_path.setdefault(path, option) != option:
+            raise RequestError(f"{by_path[path]} and {option} both name {asked[option]}; name two files")
+    return files
 
 
 def _writable(option: str, text: str | None, *, fresh: bool = False) -> Path | None:

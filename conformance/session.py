@@ -204,6 +204,10 @@ class Books:
         self.document = document.build(self.request, self.expected, self.told, self.state, self.kills)
         if self.request.report is not None:
             self._write(self.request.report, document.text_of(self.document))
+        if self.request.html is not None:
+            from .report import html
+
+            self._write(self.request.html, html.render(self.document))
         if self.request.deviations is not None:
             self._write(self.request.deviations, document.deviations(self.document))
         if session.exitstatus == pytest.ExitCode.OK and self._red():

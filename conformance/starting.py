@@ -41,6 +41,7 @@ def start(config: pytest.Config) -> None:
                 trust=option("trust_remote_code"),
                 # Workers start while the controller may be writing; only it looks at files.
                 report=None if worker else option("conform_report"),
+                html=None if worker else option("conform_html"),
                 deviations=None if worker else option("write_deviations"),
                 complete=option("complete"),
                 renew=option("baseline_update"),

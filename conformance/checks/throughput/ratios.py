@@ -94,6 +94,7 @@ def _judged(boot: Boot, evidence: Evidence, stopwatch: Measure | None, kind: str
     evidence.measurements["ratio"] = {
         "median": round(found.median, 4),
         "interval_98": [round(found.low, 4), round(found.high, 4)],
+        "ceiling": ceiling,
         "pairs": found.pairs,
         "tokens_per_second": {side: round(workload.tokens / taken) for side, taken in seconds.items()},
         "peak_bytes": peaks,

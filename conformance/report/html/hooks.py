@@ -1,0 +1,147 @@
+"""The hook tree: every name in firing order, with its shape, how far it is off, and what is proven of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...spec import pattern_of
+
+LAYER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
+
+FATES = {
+    "proven": "✓",
+    "wrong": "✗",
+    "dead": "†",
+    "refused": "∅",
+    "unknown": "?",
+    "not judged": "·",
+}
+"""What may have become of a name, with its mark; `not judged` where a run left out some proof."""
+
+
+@dataclass(slots=True)
+class Name:
+    """A hook in all layers of which the same is to be said; `place` is where it fires first, None if it does not."""
+
+    pattern: str
+    fate: str
+    shape: str
+    aliases: tuple[str, ...]
+    place: int | None
+    layers: list[int] = field(default_factory=list)
+    error: float | None = None
+    budget: float | None = None
+    alias_of: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The mark of its fate."""
+        return FATES[self.fate]
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Its name in two parts: the component, and the hook in it; layers are joined: `blocks.0-11.attn.`."""
+        name = self.pattern.replace("{layer}", _span(self.layers)) if self.layers else self.pattern
+        component, dot, hook = name.rpartition(".")
+        return component + dot, hook
+
+    @property
+    def depth(self) -> int:
+        """How deep its component lies."""
+        return min(self.pattern.replace(".{layer}", "").count("."), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All names of one layout, and how many of them came to which end."""
+
+    layout: str
+    names: list[Name]
+    counts: Mapping[str, int]
+
+    @property
+    def advertised(self) -> int:
+        """How many names there are, aliases counted."""
+        return sum(self.counts.values())
+
+
+def trees(
+    results: Sequence[Mapping[str, Any]],
+    coverage: Mapping[str, Mapping[str, Any]],
+    errors: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Iterator[Tree]:
+    """One tree for every layout in which hooks were counted."""
+    facts = {(result["requirement"], result.get("layout")): result.get("facts", {}) for result in results}
+    for (id, layout), found in facts.items():
+        if id == "hooks/fires" and layout is not None and "hooks" in found:
+            lines = facts.get(("snapshot/hook-tree", layout), {}).get("tree", ())
+            yield _tree(layout, found["hooks"], coverage.get(layout, {}), lines, errors.get(layout, ()))
+
+
+def _tree(
+    layout: str,
+    hooks: Mapping[str, Any],
+    covered: Mapping[str, Any],
+    lines: Sequence[str],
+    taps: Sequence[Mapping[str, Any]],
+) -> Tree:
+    aliases: dict[str, list[str]] = {}
+    for alias, target in hooks.get("aliases", {}).items():
+        aliases.setdefault(target, []).append(alias)
+    shapes = {pattern_of(name): shape for name, shape in map(_line, lines)}
+    measured = {tap["at"]: tap for tap in taps}
+    # What was measured has fired in this very model; the lines of the snapshot are about its miniature.
+    order = [*measured, *(name for name, _ in map(_line, lines))]
+    fired = {name: place for place, name in enumerate(dict.fromkeys(n for n in order if n in {*hooks["canonical"]}), 1)}
+    names = sorted(hooks["canonical"], key=lambda name: fired.get(name, len(fired) + 1))
+    fates = {name: fate for fate in FATES if isinstance(covered.get(fate), list) for name in covered[fate]}
+    rest = "proven" if covered else "not judged"
+    merged: dict[tuple[object, ...], Name] = {}
+    for name in names:
+        mine = sorted(aliases.get(name, ()))
+        told = [(name, ""), *((alias, name) for alias in mine if fates.get(alias, rest) != fates.get(name, rest))]
+        same = tuple(alias for alias in mine if (alias, name) not in told)
+        for each, target in told:
+            fate, shape = fates.get(each, rest), shapes.get(pattern_of(name), "")
+            silent = shape in ("refused", "never fires")
+            found = Name(
+                pattern_of(each),
+                fate,
+                "" if silent else shape,
+                tuple(map(pattern_of, () if target else same)),
+                None if silent or name not in fired else fired[name],
+                alias_of=pattern_of(target),
+            )
+            key = found.pattern, found.fate, found.shape, found.aliases, found.place is None
+            _add(merged.setdefault(key, found), each, measured.get(each, {}))
+    counts = {fate: len(covered.get(fate, ())) for fate in FATES if fate not in ("proven", "not judged")}
+    whole = len(hooks["canonical"]) + len(hooks.get("aliases", {}))
+    counts = {"proven": covered.get("proven", 0), **counts} if covered else {"not judged": whole}
+    return Tree(layout, list(merged.values()), counts)
+
+
+def _line(line: str) -> tuple[str, str]:
+    """Name and shape out of a line of the snapshot; aliases stand behind ` = `."""
+    name, _, rest = line.partition(": ")
+    return name, rest.partition(" = ")[0]
+
+
+def _add(name: Name, each: str, tap: Mapping[str, Any]) -> None:
+    """One more layer; the worst of all is told."""
+    if found := LAYER.search(each):
+        name.layers.append(int(found[0]))
+    if tap:
+        error = tap["error"] if tap["error"] is not None else float("inf")
+        if name.error is None or error > name.error:
+            name.error, name.budget = error, tap["budget"]
+
+
+def _span(layers: Sequence[int]) -> str:
+    """`0-11`, or `0,2` where some are missing."""
+    first, last = min(layers), max(layers)
+    if len(layers) == 1:
+        return str(first)
+    return f"{first}-{last}" if len(layers) == last - first + 1 else ",".join(map(str, sorted(layers)))
