@@ -1,6 +1,6 @@
 """Bands: a relation in few words, row by row the runs of keys that are on, equal neighbours told once.
 
-`3: 0-2 21-23` are three rows, each of which attends to the keys 0 to 2 and 21 to 23; `1:` is a row that attends to none.
+`3: 0-2 21-23` are three rows, each of which attends to keys 0 to 2 and 21 to 23; `1:` is a row that attends to none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-BAND = re.compile(r"(?P<rows>[0-9]{1,6}):(?P<runs>( [0-9]{1,6}(-[0-9]{1,6})?)*)")
+BAND = re.compile(r"[0-9]{1,6}:( [0-9]{1,6}(-[0-9]{1,6})?)*")
 """One band as text; the schema of the report has the same."""
 
 
@@ -45,8 +45,8 @@ def runs_of(row: Iterable[bool]) -> Iterator[tuple[int, int]]:
 
 
 def _band(line: object) -> Band:
-    found = BAND.fullmatch(line) if isinstance(line, str) else None
-    if found is None:
+    if not isinstance(line, str) or BAND.fullmatch(line) is None:
         raise ValueError(f"{line!r}: is no band such as '3: 0-2 21-23'")
-    ends = (run.partition("-") for run in found["runs"].split())
-    return Band(int(found["rows"]), tuple((int(first), int(last or first)) for first, _, last in ends))
+    rows, _, runs = line.partition(":")
+    ends = (run.partition("-") for run in runs.split())
+    return Band(int(rows), tuple((int(first), int(last or first)) for first, _, last in ends))

@@ -90,8 +90,9 @@ def taps(pair: Pair, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _figure(size: float) -> float | None:
-    """Three digits; None where a tensor is not finite, or not of the shape that it should have."""
-    return float(f"{size:.3g}") if math.isfinite(size) else None
+    """Three digits; None where a tensor is not finite, or as good as that, or not of the shape that it should have."""
+    rounded = float(f"{size:.3g}")
+    return rounded if math.isfinite(rounded) else None
 
 
 def first_flaws(pair: Pair) -> list[Finding]:

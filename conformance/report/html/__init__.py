@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..document import Document
 from . import view
+
+if TYPE_CHECKING:
+    import jinja2
 
 HERE = Path(__file__).parent
 
@@ -17,7 +22,18 @@ def render(document: Document) -> str:
 
     It is made of the report alone, but for sentences and reasons, which are the contract's.
     """
-    # Costs a tenth of a second, and only who asks for a page should pay.
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return _template().render(
+        page=view.page(document),
+        style=style,
+        script=script,
+        allowed={"style": _source(style), "script": _source(script)},
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    # Importing and compiling takes a tenth of a second each; only who asks for a page should pay.
     import jinja2
 
     environment = jinja2.Environment(
@@ -29,13 +45,7 @@ def render(document: Document) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(figure=view.figure, worst=view.worst, image=_image)
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template("page.html.jinja").render(
-        page=view.page(document),
-        style=style,
-        script=script,
-        allowed={"style": _source(style), "script": _source(script)},
-    )
+    return environment.get_template("page.html.jinja")
 
 
 def _source(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...spec import pattern_of
 
-LAYER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
+LAYER = re.compile(r"(?<=^blocks\.)[0-9]+(?=\.|$)")
 
 FATES = {
     "proven": "✓",
@@ -24,13 +24,13 @@ FATES = {
 
 @dataclass(slots=True)
 class Name:
-    """A hook in all layers of which the same is to be said; `place` is where it fires first, None if it does not."""
+    """A hook in all layers of which the same is to be said; `places` are those in the order of firing."""
 
     pattern: str
     fate: str
     shape: str
     aliases: tuple[str, ...]
-    place: int | None
+    places: list[int] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
     error: float | None = None
     budget: float | None = None
@@ -40,6 +40,12 @@ class Name:
     def mark(self) -> str:
         """The mark of its fate."""
         return FATES[self.fate]
+
+    @property
+    def fires(self) -> str:
+        """Where in that order: `9, 31`, of many layers the first and the last, `-` if it never fires."""
+        first, *rest = map(str, self.places or ["-"])
+        return ", ".join((first, *rest)) if len(rest) < 2 else f"{first} … {rest[-1]}"
 
     @property
     def shown(self) -> tuple[str, str]:
@@ -81,6 +87,15 @@ def trees(
             yield _tree(layout, found["hooks"], coverage.get(layout, {}), lines, errors.get(layout, ()))
 
 
+def joined(places: Sequence[str]) -> list[str]:
+    """Places in which layers are joined: `blocks.0-11.hook_in`."""
+    layers: dict[str, list[int]] = {}
+    for place in places:
+        found = LAYER.search(place)
+        layers.setdefault(pattern_of(place), []).extend([int(found[0])] if found else [])
+    return [pattern.replace("{layer}", _span(each)) if each else pattern for pattern, each in layers.items()]
+
+
 def _tree(
     layout: str,
     hooks: Mapping[str, Any],
@@ -97,30 +112,41 @@ def _tree(
     order = [*measured, *(name for name, _ in map(_line, lines))]
     fired = {name: place for place, name in enumerate(dict.fromkeys(n for n in order if n in {*hooks["canonical"]}), 1)}
     names = sorted(hooks["canonical"], key=lambda name: fired.get(name, len(fired) + 1))
-    fates = {name: fate for fate in FATES if isinstance(covered.get(fate), list) for name in covered[fate]}
+    told = {name: fate for fate in FATES if isinstance(covered.get(fate), list) for name in covered[fate]}
+    said = {"refused": "refused", "never fires": "dead"}
+    told = {name: said[shape] for name in names if (shape := shapes.get(pattern_of(name), "")) in said} | told
     rest = "proven" if covered else "not judged"
     merged: dict[tuple[object, ...], Name] = {}
     for name in names:
         mine = sorted(aliases.get(name, ()))
-        told = [(name, ""), *((alias, name) for alias in mine if fates.get(alias, rest) != fates.get(name, rest))]
-        same = tuple(alias for alias in mine if (alias, name) not in told)
-        for each, target in told:
-            fate, shape = fates.get(each, rest), shapes.get(pattern_of(name), "")
+        apart = [
+            alias for alias in mine if (alias in told and told[alias] != told.get(name)) or _beyond(measured, alias)
+        ]
+        same = tuple(alias for alias in mine if alias not in apart)
+        for each, target in ((name, ""), *((alias, name) for alias in apart)):
+            fate, shape = told.get(each, rest), shapes.get(pattern_of(name), "")
             silent = shape in ("refused", "never fires")
             found = Name(
                 pattern_of(each),
                 fate,
                 "" if silent else shape,
                 tuple(map(pattern_of, () if target else same)),
-                None if silent or name not in fired else fired[name],
                 alias_of=pattern_of(target),
             )
-            key = found.pattern, found.fate, found.shape, found.aliases, found.place is None
-            _add(merged.setdefault(key, found), each, measured.get(each, {}))
+            fires = not silent and name in fired
+            entry = merged.setdefault((found.pattern, found.fate, found.shape, found.aliases, fires), found)
+            entry.places += [fired[name]] if fires else []
+            _add(entry, each, measured.get(each, {}))
     counts = {fate: len(covered.get(fate, ())) for fate in FATES if fate not in ("proven", "not judged")}
     whole = len(hooks["canonical"]) + len(hooks.get("aliases", {}))
     counts = {"proven": covered.get("proven", 0), **counts} if covered else {"not judged": whole}
     return Tree(layout, list(merged.values()), counts)
+
+
+def _beyond(measured: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    """Whether a tap lies outside its budget."""
+    tap = measured.get(name, {"error": 0.0, "budget": 0.0})
+    return tap["error"] is None or tap["error"] > (tap["budget"] or 0.0)
 
 
 def _line(line: str) -> tuple[str, str]:

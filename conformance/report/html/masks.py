@@ -141,4 +141,3 @@ def _positions(text: str) -> list[int]:
     except ValueError:
         return []
     return [place for first, last in band.runs if last - first <= MOST for place in range(first, last + 1)]
-

@@ -48,11 +48,11 @@
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => event.preventDefault());
 
-  // A link to a requirement opens it, and shows it even if the filter hides it.
+  // A link to a requirement opens it, and shows all of it even if the filter hides some.
   const follow = () => {
     const target = /^#r[0-9]+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
     if (!target) return;
-    if (target.hidden) { form.reset(); filter(); }
+    if (target.hidden || target.querySelector(".entry[hidden]")) { form.reset(); filter(); }
     target.open = true;
     target.scrollIntoView();
   };

@@ -15,6 +15,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 24, 34
 LANE = 14
 """Room below the axis for what is equal bit for bit, which no logarithm shows."""
 
+LEAST, MOST = 1e-16, 1e4
+"""What the scale shows at most; what lies beyond it is drawn at its edge."""
+
 LETTER = 6.2
 """How wide a letter of a label is."""
 
@@ -54,7 +57,8 @@ class Plot:
 
 def plot(layout: str, taps: Sequence[Mapping[str, Any]]) -> Plot:
     """The plot of one layout."""
-    positive = [v for tap in taps for v in (tap["error"], tap["budget"]) if v is not None and v > 0]
+    figures = [value for tap in taps for value in (tap["error"], tap["budget"]) if value is not None]
+    positive = [min(max(value, LEAST), MOST) for value in figures if value > 0]
     low = math.floor(math.log10(min(positive, default=1e-8)))
     high = max(math.ceil(math.log10(max(positive, default=1e-6))), low + 1)
     step = (WIDE - LEFT - RIGHT) / max(len(taps), 1)
@@ -64,10 +68,12 @@ def plot(layout: str, taps: Sequence[Mapping[str, Any]]) -> Plot:
         return round(LEFT + (number + 0.5) * step, 1)
 
     def y(value: float | None) -> float:
-        if value is None:
+        if value is None or value > MOST:
             return TOP
-        share = (math.log10(value) - low) / (high - low) if value > 0 else -1.0
-        return round(HIGH - BOTTOM - share * (HIGH - BOTTOM - TOP), 1) if value > 0 else zero
+        if value <= 0:
+            return zero
+        share = (math.log10(max(value, LEAST)) - low) / (high - low)
+        return round(HIGH - BOTTOM - share * (HIGH - BOTTOM - TOP), 1)
 
     points = [Point(tap["at"], tap["error"], tap["budget"], x(n), y(tap["error"])) for n, tap in enumerate(taps)]
     wrong = [point for point in points if not _within(point)]

@@ -57,6 +57,11 @@ class Entry:
         return [(why, [*each]) for why, each in groupby(declared, key=lambda finding: finding.get("because", ""))]
 
     @property
+    def unproven(self) -> list[str]:
+        """Places of which nothing is said, layers joined."""
+        return hooks.joined(self.result.get("unproven", ()))
+
+    @property
     def facts(self) -> dict[str, str]:
         """Exact results as text, those left out that are drawn elsewhere."""
         facts = {name: value for name, value in self.result.get("facts", {}).items() if name not in ELSEWHERE}
@@ -155,7 +160,9 @@ def _rows(adapters: Sequence[Json], contract: str, measured: Json) -> list[Row]:
         for id in dict.fromkeys(result["requirement"] for result in results):
             mine = [result for result in results if result["requirement"] == id]
             said = known.get(id)
-            row = Row(id, mine[0]["level"], said.sentence, said.reason, said.needs) if said else Row(id, mine[0]["level"])
+            row = (
+                Row(id, mine[0]["level"], said.sentence, said.reason, said.needs) if said else Row(id, mine[0]["level"])
+            )
             complete = said is not None and said.run is Occasion.COMPLETE
             command = _command(adapter, measured, "--complete" if complete else "")
             rows.setdefault(id, row).entries.extend(_entries(number, adapter["adapter"], mine, command))
@@ -223,9 +230,10 @@ def _adapter(number: int, adapter: Json, measured: Json) -> dict[str, Any]:
         "summary": {"red": False, "levels": {}, "refused": 0, "deviations": 0, **adapter["summary"]},
         "verdicts": Counter(result["verdict"] for result in results),
         "families": {family: _tally(results, family) for family in FAMILIES},
-        "coverage": adapter.get("coverage", {}),
+        "proven": _proven(adapter.get("coverage", {})),
         "divergences": list(_divergences(results)),
         "unmet": [result for result in results if result["verdict"] in ("FAIL", "ERROR")],
+        "blocking": list(_blocking(results)),
         "blocked": Counter(result.get("cause", "") for result in results if result["verdict"] == "BLOCKED"),
         "left_out": left_out,
         "mutant_command": _command(adapter, measured, "--mutants"),
@@ -236,6 +244,23 @@ def _tally(results: Sequence[Json], family: str) -> dict[str, int]:
     mine = Counter(result["verdict"] for result in results if result["requirement"].startswith(f"{family}/"))
     met = sum(count for verdict, count in mine.items() if verdict in MET)
     return {**dict.fromkeys(VERDICTS, 0), **mine, "met": met, "of": mine.total()}
+
+
+def _proven(coverage: Mapping[str, Json]) -> dict[str, list[str]]:
+    """Layouts by how many hooks are proven there: `91/125`."""
+    found: dict[str, list[str]] = {}
+    for layout, covered in coverage.items():
+        found.setdefault(f"{covered['proven']}/{covered['advertised']}", []).append(layout)
+    return found
+
+
+def _blocking(results: Sequence[Json]) -> Iterator[tuple[Json, Json]]:
+    """Declared findings on which all that is blocked would have to rest, the first of each requirement."""
+    causes = {result.get("cause", "").partition(" ")[0] for result in results if result["verdict"] == "BLOCKED"}
+    for result in results:
+        if result["requirement"] in causes and result.get("declared"):
+            causes.remove(result["requirement"])
+            yield result, result["declared"][0]
 
 
 def _divergences(results: Sequence[Json]) -> Iterator[tuple[str, str]]:
