@@ -268,6 +268,20 @@ def test_report_and_drafts_in_one_file(refused: Callable) -> None:
     )
 
 
+def test_report_and_page_in_one_file(refused: Callable) -> None:
+    refused(
+        "--conform-report and --conform-html both name ./x; name two files",
+        *("--adapter", "bd3lm", "--conform-report", "x", "--conform-html", "./x"),
+    )
+
+
+def test_a_page_in_a_folder_that_is_not_there(refused: Callable, pytester: pytest.Pytester) -> None:
+    refused(
+        f"--conform-html no/page.html: there is no folder {pytester.path / 'no'}; make it first",
+        *("--adapter", "bd3lm", "--conform-html", "no/page.html"),
+    )
+
+
 def test_snapshots_of_an_installed_package_are_not_updated(
     pytester: pytest.Pytester, refused: Callable, spec: Callable
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..document import Document
-from . import view
+from . import rows, view
 
 if TYPE_CHECKING:
     import jinja2
@@ -44,7 +44,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(figure=view.figure, worst=view.worst, image=_image)
+    environment.filters.update(figure=rows.figure, worst=rows.worst, image=_image)
     return environment.get_template("page.html.jinja")
 
 

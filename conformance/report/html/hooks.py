@@ -44,7 +44,7 @@ class Name:
     @property
     def fires(self) -> str:
         """Where in that order: `9, 31`, of many layers the first and the last, `-` if it never fires."""
-        first, *rest = map(str, self.places or ["-"])
+        first, *rest = [str(place) for place in self.places] or ["-"]
         return ", ".join((first, *rest)) if len(rest) < 2 else f"{first} … {rest[-1]}"
 
     @property
