@@ -21,9 +21,19 @@ CELL, MARGIN, HEAD, GAP = 8, 12, 44, 16
 
 STYLE = (
     ".relation{font:12px sans-serif}.relation .ground{fill:#fff}.relation text{fill:#222}"
-    ".relation .off{fill:#eee}.relation .on{fill:#789}.relation .more{fill:#d32}.relation .less{fill:#e90}"
+    ".relation .off{fill:#eee}.relation .on{fill:#789}.relation .more{fill:url(#more)}.relation .less{fill:url(#less)}"
+    "#more rect{fill:#d32}#more path{stroke:#fff}#less rect{fill:#e90}#less path{fill:#eee}"
     "@media(prefers-color-scheme:dark){.relation .ground{fill:#181b1f}.relation text{fill:#ddd}"
-    ".relation .off{fill:#2a2f35}.relation .on{fill:#9ab}.relation .more{fill:#f65}.relation .less{fill:#fb3}}"
+    ".relation .off{fill:#2a2f35}.relation .on{fill:#9ab}#more rect{fill:#f65}#more path{stroke:#181b1f}"
+    "#less rect{fill:#fb3}#less path{fill:#2a2f35}}"
+)
+
+MARKS = {"more": "M2 2l4 4m0-4l-4 4", "less": "M2 2h4v4h-4z"}
+"""What a wrong cell has beside its colour, which not everyone sees: a cross if it is too much, else a hole."""
+
+PATTERN = (
+    '<pattern id="{}" width="8" height="8" patternUnits="userSpaceOnUse">'
+    '<rect width="8" height="8"/><path d="{}"/></pattern>'
 )
 
 
@@ -56,6 +66,7 @@ class Drawing:
             '<svg xmlns="http://www.w3.org/2000/svg" class="relation" role="img" '
             f'viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}">',
             f"<title>{_escaped(title)}</title><style>{STYLE}</style>",
+            f"<defs>{''.join(PATTERN.format(*mark) for mark in MARKS.items())}</defs>",
             f'<rect class="ground" width="{size[0]}" height="{size[1]}"/>',
             f'<text x="{MARGIN}" y="18">{_escaped(title)}; {shown.place}</text>',
         ]

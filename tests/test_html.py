@@ -405,7 +405,7 @@ def test_mutants_are_counted_and_told() -> None:
     ]
     summary = {"fates": {"KILLED": 1, "NO PLACE": 1}, "proven": 1, "idle": [], "untried": ["mask/closure"]}
     page = html.render(reports.document(mutants=kills, summary={"conforms": True, "mutants": summary}))
-    assert "1 requirements noticed a defect that the rest of their family lets pass." in page
+    assert "Requirements that noticed a defect which the rest of their family lets pass: 1." in page
     assert "Nothing could be put in for: mask/closure." in page
     assert '<span class="k NO-PLACE">NO PLACE</span>' in page
     assert "<span>there is no mask</span>" in page

@@ -125,6 +125,8 @@ def test_the_picture_shows_every_cell_once_and_the_wrong_ones_apart() -> None:
     }
     # One for the ground; a run of equal cells in a row is one rectangle.
     assert [len(list(panel)) for panel in panels.values()] == [1 + 3, 1 + 5]
+    # What is wrong is told from the rest by more than its colour.
+    assert [pattern.attrib["id"] for pattern in root.iter(f"{SVG}pattern")] == ["more", "less"]
     assert "prefers-color-scheme:dark" in picture
     assert "http" not in picture.replace('"http://www.w3.org/2000/svg"', "")
 
