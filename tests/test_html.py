@@ -164,6 +164,7 @@ def test_a_requirement_opens_by_keyboard_and_by_a_link(read: Callable, report: R
     page.get_by_role("checkbox", name=re.compile("PASS")).press("Space")
     page.get_by_role("link", name="mask/relation", exact=True).first.press("Enter")
     page.wait_for_function("document.querySelector('.req:target').open")
+    assert page.url.endswith("#mask/relation")
     assert row.locator(".findings img").first.is_visible()
 
 
@@ -189,6 +190,20 @@ def test_it_can_be_read_without_its_script(read: Callable, report: Report) -> No
     row = page.locator(".req").first
     row.locator("summary").press("Enter")
     assert row.locator(".entry").first.is_visible()
+
+
+def test_on_paper_all_that_deviates_is_open(read: Callable, report: Report) -> None:
+    page = read(alone(report, "bd3lm"))
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not page.locator("#filter, nav").first.is_visible()
+    adapter = report["verdicts"]["adapters"][0]
+    deviating = [result["requirement"] for result in adapter["results"] if result["verdict"] == "DEVIATION"]
+    assert page.evaluate("[...document.querySelectorAll('.req[open]')].map(row => row.id)") == list(
+        dict.fromkeys(deviating)
+    )
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".req[open]").count() == 0
 
 
 LUMINANCE = """selector => {

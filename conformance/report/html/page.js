@@ -50,18 +50,19 @@
 
   // A link to a requirement opens it, and shows all of it even if the filter hides some.
   const follow = () => {
-    const target = /^#r[0-9]+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
-    if (!target) return;
+    const target = document.getElementById(location.hash.slice(1));
+    if (!target?.matches("details.req")) return;
     if (target.hidden || target.querySelector(".entry[hidden]")) { form.reset(); filter(); }
     target.open = true;
     target.scrollIntoView();
   };
   addEventListener("hashchange", follow);
 
-  // On paper, what is folded away is open.
+  // On paper, what is folded away is open, but for requirements that are plainly met.
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = every("details:not([open])").filter((part) => !part.closest("[hidden]"));
+    const told = (part) => !part.matches(".req") || part.querySelector(".entry:not([data-v=PASS], [data-v=REFUSED])");
+    folded = every("details:not([open])").filter((part) => !part.closest("[hidden]") && told(part));
     folded.forEach((part) => { part.open = true; });
   });
   addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));

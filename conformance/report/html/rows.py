@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
+from urllib.parse import quote
 
 from ...requirement import CONTRACT_VERSION, FAMILIES, Occasion, requirements
 from . import hooks
@@ -71,6 +72,11 @@ class Row:
     def name(self) -> str:
         """The part of the id behind the family."""
         return self.id.partition("/")[2]
+
+    @property
+    def anchor(self) -> str:
+        """What a link to it ends with: the id, which is the same in every report."""
+        return quote(self.id, safe="/", errors="replace")
 
     @property
     def open(self) -> bool:

@@ -36,7 +36,7 @@ def page(document: Document) -> dict[str, Any]:
         "schema": document.get("schema", ""),
         "marks": VERDICTS,
         "fates": hooks.FATES,
-        "anchors": {row.id: number for number, row in enumerate(every)},
+        "anchors": {row.id: row.anchor for row in every},
         "adapters": [_adapter(number, adapter, measured) for number, adapter in enumerate(adapters)],
         "families": [(family, [row for row in every if row.id.startswith(f"{family}/")]) for family in families(every)],
         "words": any(row.sentence for row in every),
