@@ -146,7 +146,9 @@ def test_the_list_is_filtered_by_keyboard(read: Callable, report: Report) -> Non
 def test_one_adapter_of_several(read: Callable, report: Report) -> None:
     page = read(report)
     page.get_by_role("combobox", name="adapter").select_option(label="1 bd3lm")
-    assert [heading["text"] for heading in visible(page, "section.adapter h2")] == ["bd3lm ✓ conforms"]
+    deviations = report["verdicts"]["adapters"][0]["summary"]["deviations"]
+    (heading,) = visible(page, "section.adapter h2")
+    assert heading["text"] == f"bd3lm ✓ conforms with {deviations} deviations"
     page.get_by_role("button", name="Open all").press("Enter")
     assert {entry["a"] for entry in visible(page, ".entry")} == {"0"}
     page.get_by_role("combobox", name="adapter").select_option(label="2 mine")
@@ -324,7 +326,12 @@ def test_errors_are_drawn_beside_budgets(read: Callable, report: Report) -> None
     plot = read(alone(report, "mine")).locator("figure.plot").first
     assert plot.locator(".plot-line .wrong").count() == len(beyond) > 40
     assert str(plot.locator(".good").get_attribute("d")).count("M") == len(taps) - len(beyond)
-    assert beyond[0]["at"] in plot.inner_text()
+    assert f"{len(beyond)} beyond, first {beyond[0]['at']}." in plot.inner_text()
+
+
+def test_errors_that_are_declared_are_called_so(read: Callable, report: Report) -> None:
+    plot = read(alone(report, "bd3lm")).locator("figure.plot").first
+    assert "4 beyond, all of them declared, first blocks.0.hook_attn_out." in plot.inner_text()
 
 
 TIMED = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -43,6 +43,7 @@ class Plot:
     good: str
     budget: str
     wrong: list[Point]
+    declared: bool
     decades: list[tuple[float, int]]
     parts: list[tuple[float, float, str]]
     zero: float
@@ -55,8 +56,8 @@ class Plot:
     bottom: int = HIGH - BOTTOM
 
 
-def plot(layout: str, taps: Sequence[Mapping[str, Any]]) -> Plot:
-    """The plot of one layout."""
+def plot(layout: str, taps: Sequence[Mapping[str, Any]], declared: Set[str] = frozenset()) -> Plot:
+    """The plot of one layout; `declared` are taps that may lie outside their budget."""
     figures = [value for tap in taps for value in (tap["error"], tap["budget"]) if value is not None]
     positive = [min(max(value, LEAST), MOST) for value in figures if value > 0]
     low = math.floor(math.log10(min(positive, default=1e-8)))
@@ -86,6 +87,7 @@ def plot(layout: str, taps: Sequence[Mapping[str, Any]]) -> Plot:
         good="".join(f"M{point.x:g} {point.y:g}h0" for point in points if _within(point)),
         budget=_steps([(point.x, y(point.budget)) for point in points if point.budget], step),
         wrong=wrong,
+        declared=declared >= {point.at for point in wrong},
         decades=[(y(10.0**power), power) for power in range(low, high + 1)],
         parts=list(_parts(taps, step)),
         zero=zero,

@@ -63,7 +63,7 @@ def _adapter(number: int, adapter: Json, measured: Json) -> dict[str, Any]:
     errors = {layout: measurements("parity/taps", layout).get("taps", ()) for layout in adapter.get("layouts", ())}
     parts: dict[str, Any] = {
         "masks": list(masks.figures(results)),
-        "taps": [taps.plot(layout, errors[layout]) for layout in errors if errors[layout]],
+        "taps": [taps.plot(layout, errors[layout], _declared(results, layout)) for layout in errors if errors[layout]],
         "hooks": list(hooks.trees(results, adapter.get("coverage", {}), errors)),
         "speed": speed.ratios(lambda id: measurements(id, None)),
         "counts": speed.counts(results),
@@ -117,6 +117,12 @@ def _blocking(results: Sequence[Json]) -> Iterator[tuple[Json, Json]]:
         if result["requirement"] in causes and result.get("declared"):
             causes.remove(result["requirement"])
             yield result, result["declared"][0]
+
+
+def _declared(results: Sequence[Json], layout: str) -> set[str]:
+    """Taps that are declared to be off in a layout."""
+    mine = (result for result in results if (result["requirement"], result.get("layout")) == ("parity/taps", layout))
+    return {finding["at"] for result in mine for finding in result.get("declared", ())}
 
 
 def _divergences(results: Sequence[Json]) -> Iterator[tuple[str, str]]:
