@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .booting import boot
     from .denoising import trace_denoising
+    from .difference import Difference, diff
     from .facts import Branch, Chunk, Dial, Halves, KeyValueCache, Limit, Rotary, Sampler, Value, Variant
     from .layout import Attend, Layout, MaskTensor, PerRow, Span
     from .sizes import Size
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "booting": ("boot",),
     "denoising": ("trace_denoising",),
+    "difference": ("Difference", "diff"),
     "facts": ("Branch", "Chunk", "Dial", "Halves", "KeyValueCache", "Limit", "Rotary", "Sampler", "Value", "Variant"),
     "layout": ("Attend", "Layout", "MaskTensor", "PerRow", "Span"),
     "sizes": ("Size",),
@@ -34,6 +36,7 @@ __all__ = [
     "Branch",
     "Chunk",
     "Dial",
+    "Difference",
     "Halves",
     "Impossible",
     "KeyValueCache",
@@ -51,6 +54,7 @@ __all__ = [
     "Value",
     "Variant",
     "boot",
+    "diff",
     "example",
     "trace_denoising",
     "verify",

@@ -10,7 +10,8 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from .report.document import Document, digest, expectation, measurements, sealed, validate
+from .report import reading
+from .report.document import Document, expectation, measurements, sealed
 from .shards import Shard, slug
 
 
@@ -106,10 +107,10 @@ def join(shards: Sequence[Shard], paths: Sequence[Path]) -> list[Run]:
     found: dict[str, list[tuple[Path, Document]]] = {}
     for path in paths:
         try:
-            document = read(path)
+            document = reading.read(path)
             found.setdefault(_shard_of(path, document, shards).id, []).append((path, document))
-        except Refused as refused:
-            wrong += refused.lines
+        except (reading.ReportError, Refused) as refused:
+            wrong.append(str(refused))
             # Its shard is not missing, too.
             found.setdefault(path.stem, [])
     for shard in shards:
@@ -124,26 +125,6 @@ def join(shards: Sequence[Shard], paths: Sequence[Path]) -> list[Run]:
     if wrong:
         raise Refused(*wrong)
     return [_joined(parts, [found[shard.id][0][1] for shard in parts]) for parts in runs]
-
-
-def read(path: Path) -> Document:
-    """A report from its file; Refused unless it is whole and unaltered."""
-    import jsonschema
-
-    try:
-        document: Document = json.loads(path.read_text(encoding="utf-8"))
-        validate(document)
-    except OSError as error:
-        raise Refused(f"{path}: cannot be read: {error.strerror}; name the reports that the shards wrote") from None
-    except ValueError as error:
-        raise Refused(f"{path}: no JSON, or cut short: {error}; fetch it again") from None
-    except jsonschema.ValidationError as error:
-        where = ".".join(map(str, error.absolute_path)) or "the whole"
-        said = error.message if len(error.message) < 120 else f"{error.message[:120]}..."
-        raise Refused(f"{path}: no report of this version: {where}: {said}; run the shard again") from None
-    if document["digest"] != digest(document["verdicts"]):
-        raise Refused(f"{path}: its digest is not that of its verdicts, so it was altered; fetch it again")
-    return document
 
 
 def _shard_of(path: Path, document: Document, shards: Sequence[Shard]) -> Shard:

@@ -93,7 +93,7 @@ def test_a_requirement_with_a_finding_is_not_told_twice() -> None:
     base, head = document(RELATION, LOGITS), document(FAILS, {**LOGITS, "verdict": "BLOCKED", "cause": "x is not met"})
     first, second = judged(base, head).failures
     assert first.text == "mask/relation in train: blocks.0: relation: got 7 wrong cells, want the layout's relation"
-    assert second.text == "1 met at base, at head BLOCKED (x is not met): parity/logits in train"
+    assert second.text == "1 met before, now BLOCKED (x is not met): parity/logits in train"
 
 
 def test_the_summary_leads_with_what_is_newly_declared() -> None:

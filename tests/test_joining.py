@@ -259,12 +259,12 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "empty": (lambda text: "", "no JSON, or cut short: "),
     "a verdict changed": (
         lambda text: text.replace('"verdict": "BLOCKED"', '"verdict": "PASS"', 1),
-        "its digest is not that of its verdicts, so it was altered; fetch it again",
+        "its digest is not that of its verdicts, so it was altered; fetch or write it again",
     ),
     "something else": (lambda text: '{"include": []}', "no report of this version: the whole: Additional properties"),
     "of an older schema": (
         lambda text: text.replace('"schema": "1"', '"schema": "0"'),
-        "no report of this version: schema: '1' was expected; run the shard again",
+        "no report of this version: schema: '1' was expected; run it again",
     ),
 }
 

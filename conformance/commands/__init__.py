@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ("gate", "logits", "matrix", "merge", "plan")
+COMMANDS: tuple[str, ...] = ("diff", "gate", "logits", "matrix", "merge", "plan")
 """Each is a module here with `arguments(parser)` and `run(given) -> int`; its first line is the help of the command."""
 
 CANNOT = 4

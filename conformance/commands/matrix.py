@@ -8,7 +8,6 @@ never came to its end.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..report import pace, trees
+from ..report.worse import COUNTED
+
 if TYPE_CHECKING:
     from ..report.changes import Changes, Told
 
 HEAD = ("adapter", "versions", "verdict", "hook tree", "logits", "operators", "forward")
 VERSIONS = ("transformers", "transformer-lens")
 """Distributions that tell the rows apart."""
-
-COUNTED = ("throughput/operators", "throughput/flops")
-"""Requirements that count what a version of a library has no say in; calls of Python it has."""
 
 NOTHING = "-"
 """The cell of what was not judged, or not recorded."""
@@ -62,7 +61,7 @@ class Leg:
     """One run: its report, if it came to one."""
 
     path: Path
-    document: Mapping[str, Any] | None
+    document: dict[str, Any] | None
 
     @classmethod
     def read(cls, path: Path) -> Leg:
@@ -98,22 +97,15 @@ class Leg:
             return True
         return any(adapter["summary"]["red"] for adapter in self.adapters.values())
 
-    def alone(self, name: str) -> dict[str, Any]:
-        """The report of one adapter."""
-        assert self.document is not None
-        return {**self.document, "verdicts": {**self.document["verdicts"], "adapters": [self.adapters[name]]}}
-
-    def tree(self, name: str) -> dict[str, Sequence[str]]:
+    def tree(self, name: str) -> dict[str, list[str]]:
         """The hook tree by layout, as the snapshot shows it, where it was looked at."""
-        results = (result for result in self.adapters[name]["results"] if result["requirement"] == "snapshot/hook-tree")
-        return {result["layout"]: result["facts"]["tree"] for result in results if "tree" in result.get("facts", {})}
+        return trees.trees(self.adapters[name])
 
     def ratio(self, name: str) -> float | None:
         """The time of a forward over the reference's, where it was measured."""
         assert self.document is not None
-        measured = self.document["measurements"]["cases"].get(f"conformance.throughput::ratio[{name}]", {})
-        ratio = measured.get("ratio", {}).get("median")
-        return None if ratio is None else float(ratio)
+        found = pace.ratios(self.document, self.adapters[name]).get("throughput/ratio")
+        return None if found is None else found.median
 
     @cached_property
     def logits(self) -> tuple[Mapping[str, Any], Mapping[str, str]]:
@@ -171,8 +163,11 @@ def _against(name: str, base: Leg, leg: Leg) -> tuple[str, ...]:
 
 def _changes(name: str, base: Leg, leg: Leg) -> Changes:
     from ..report.changes import compare
+    from ..report.reading import alone
 
-    return compare(base.alone(name), leg.alone(name))
+    assert base.document is not None
+    assert leg.document is not None
+    return compare(alone(base.document, name), alone(leg.document, name))
 
 
 def _counted(name: str, *legs: Leg) -> bool:
@@ -183,22 +178,12 @@ def _counted(name: str, *legs: Leg) -> bool:
     )
 
 
-def _tree_changes(name: str, base: Leg, leg: Leg) -> dict[str, list[str]]:
-    """Lines that went and came, by layout, of those where both were looked at."""
-    before, after = base.tree(name), leg.tree(name)
-    found = {}
-    for layout in before.keys() & after.keys():
-        diff = list(difflib.unified_diff(before[layout], after[layout], lineterm="", n=0))[2:]
-        found[layout] = [line for line in diff if not line.startswith("@@")]
-    return found
-
-
 def _tree_cell(name: str, base: Leg, leg: Leg) -> str:
     if not base.tree(name):
         return NOTHING
     if base.tree(name).keys() != leg.tree(name).keys():
         return "not known"
-    lines = [line for diff in _tree_changes(name, base, leg).values() for line in diff]
+    lines = [line for diff in trees.changed(base.adapters[name], leg.adapters[name]).values() for line in diff]
     return (
         f"{sum(line[0] == '-' for line in lines)} gone, {sum(line[0] == '+' for line in lines)} new"
         if lines
@@ -237,7 +222,7 @@ def _told(base: Leg, others: Sequence[Leg]) -> Iterator[str]:
         for name in (name for name in base.adapters if name in leg.adapters):
             changes = _changes(name, base, leg)
             lines = [f"  {line}" for line in (*_findings(changes.new, "new"), *_findings(changes.declared, "declared"))]
-            for layout, diff in _tree_changes(name, base, leg).items():
+            for layout, diff in trees.changed(base.adapters[name], leg.adapters[name]).items():
                 lines += [f"  hook tree ({layout}):"] if diff else []
                 lines += [f"    {line}" for line in diff[:MOST]]
             lines += [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..report import telling
 from ..report.changes import Changes, Told
 from ..report.markdown import block, code, folded, table, text
+from ..report.telling import MARKDOWN
 from .gate import Held
 from .rules import Judgement
 
@@ -47,7 +49,8 @@ def lead(held: Held) -> Iterator[str]:
     """Every line that could be among the ten."""
     for judged in held.judgements:
         if judged.changes is not None:
-            yield from (f"{code(judged.adapter)} declares {line}" for line in _declared(judged.changes))
+            lines = telling.declared(judged.changes.declared, MARKDOWN)
+            yield from (f"{code(judged.adapter)} declares {line}" for line in lines)
     for judged in held.judgements:
         if judged.changes is not None and (where := _divergence(judged.changes)):
             yield f"{code(judged.adapter)} first diverges: {text(where)}"
@@ -89,18 +92,6 @@ def _divergence(changes: Changes) -> str:
     return changes.head.divergence if changes.head and changes.head.divergence != before else ""
 
 
-def _declared(changes: Changes) -> Iterator[str]:
-    """Newly declared deviations, one line for each requirement and reason."""
-    grouped: dict[tuple[str, str], list[Told]] = {}
-    for told in changes.declared:
-        grouped.setdefault((told.requirement, told.because), []).append(told)
-    for (requirement, because), those in grouped.items():
-        places = list(dict.fromkeys(told.at for told in those))
-        more = f" and {len(places) - 2} more places" if len(places) > 2 else ""
-        where = ", ".join(map(code, places[:2])) + more
-        yield f"{code(requirement)} {code(those[0].code)} at {where}, because {text(because)}"
-
-
 def _besides(judged: Judgement) -> Iterator[str]:
     """What does not fail and yet should be seen."""
     if judged.base_cannot:
@@ -112,27 +103,17 @@ def _besides(judged: Judgement) -> Iterator[str]:
         return
     if changes.head.conforms is False and not judged.failures:
         yield "does not conform, as it did not at base"
-    for layout in dict.fromkeys(each.layout for each in changes.coverage):
-        moves = [each for each in changes.coverage if each.layout == layout]
-        told = (f"{len(m.names)} {m.before or 'no name'} → {m.after or 'no name'}: {_few(m.names)}" for m in moves)
-        yield f"hooks in {code(layout)}: {'; '.join(told)}"
-    for count in changes.counts:
-        layout = f" in {code(count.layout)}" if count.layout else ""
-        yield f"{code(count.name)}{layout}: {count.base} → {count.head}"
-    yield from (f"{code(name)}: {before} → {after}" for name, before, after in changes.versions)
+    yield from telling.hooks(changes, MARKDOWN)
+    yield from telling.counts(changes, MARKDOWN)
+    yield from telling.pairs(changes.versions, MARKDOWN)
     if changes.gone:
-        yield f"{len(changes.gone)} findings are gone: {_few(_ids(changes.gone))}"
+        yield f"{len(changes.gone)} findings are gone: {_ids(changes.gone)}"
     if changes.withdrawn:
-        yield f"{len(changes.withdrawn)} deviations are declared no more: {_few(_ids(changes.withdrawn))}"
+        yield f"{len(changes.withdrawn)} deviations are declared no more: {_ids(changes.withdrawn)}"
 
 
-def _ids(those: tuple[Told, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(told.requirement for told in those))
-
-
-def _few(names: tuple[str, ...], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(code, names[:most])) + more
+def _ids(those: tuple[Told, ...]) -> str:
+    return telling.few(tuple(dict.fromkeys(told.requirement for told in those)), MARKDOWN)
 
 
 def _details(judged: Judgement) -> Iterator[str]:
@@ -152,16 +133,10 @@ def _details(judged: Judgement) -> Iterator[str]:
         heads = ("requirement", "layout", "level", "base", "head")
         yield folded(f"{name}: {len(rows)} verdicts moved", table(heads, rows))
     if changes.declared:
-        lines = "\n".join(f"- {_at(told)}: {text(told.because)}" for told in changes.declared)
+        lines = "\n".join(f"- {telling.at(told, MARKDOWN)}: {text(told.because)}" for told in changes.declared)
         yield folded(f"{name}: {len(changes.declared)} newly declared", lines)
 
 
 def _evidence(told: Told) -> str:
-    line = f"{_at(told)}: got {text(told.got)}, want {text(told.want)}"
+    line = telling.finding(told, MARKDOWN)
     return f"{line}\n\n{block(told.detail, 'diff')}" if told.detail else line
-
-
-def _at(told: Told) -> str:
-    layout = f" in {code(told.layout)}" if told.layout else ""
-    case = f" ({text(told.case)})" if told.case else ""
-    return f"{code(told.requirement)}{layout} at {code(told.at)}{case}: {code(told.code)}"

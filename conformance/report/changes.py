@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..finding import MET, Verdict
+from . import coverage as hooks
+from . import pace, trees
 from .document import Document
 
 PROVEN = frozenset({Verdict.PASS, Verdict.DEVIATION})
 """Verdicts of a requirement that something answers to; REFUSED is met by not having it."""
 
-FATES = ("wrong", "dead", "refused", "unknown")
-"""What may become of a hook name other than being proven."""
-
 Place = tuple[str, str | None]
 """A requirement, and the layout in which it is judged, if any."""
+
+Pair = tuple[str, str | None, str | None]
+"""A name, and what stood for it before and after; None where it was not there."""
+
+Adapter = Mapping[str, Any]
+"""The part of a report that is about one adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +86,6 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
-    """Hook names of one layout whose fate is another: `before` and `after` are fates, None where there is no name."""
-
-    layout: str
-    before: str | None
-    after: str | None
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Count:
     """An exact count that is another, such as `operators.subject` of one forward."""
 
@@ -102,32 +97,48 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """A mutant that came to another end; None where it was not put in on that side."""
+
+    mutant: str
+    base: str | None
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """Everything that differs between base and head, each part in the order of head's report.
 
-    `new` are undeclared findings that base did not have, `altered` those of the same kind and place that got
-    another value or text, `gone` those that head has no more, declared or not; `declared` are deviations that only
-    head's ledger declares, `withdrawn` those that only base's did.
+    `known` are base's undeclared findings, `new` those that it did not have, `altered` those of the same kind and place
+    with another value or text, `gone` those that head has no more, declared or not; `declared` are deviations that
+    only head's ledger declares, `withdrawn` those that only base's did. `tree` are lines of the hook tree that went
+    and came, by layout; `model` is what was judged, where that is another; `speed` what both measured, and no change.
     """
 
     adapter: str
     base: Run | None
     head: Run | None
     verdicts: tuple[Moved, ...] = ()
+    known: tuple[Told, ...] = ()
     new: tuple[Told, ...] = ()
     altered: tuple[Told, ...] = ()
     gone: tuple[Told, ...] = ()
     declared: tuple[Told, ...] = ()
     withdrawn: tuple[Told, ...] = ()
     lost: tuple[Lost, ...] = ()
-    coverage: tuple[Coverage, ...] = ()
+    coverage: tuple[hooks.Coverage, ...] = ()
+    tree: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: tuple[Count, ...] = ()
-    versions: tuple[tuple[str, str | None, str | None], ...] = ()
+    mutants: tuple[Fate, ...] = ()
+    versions: tuple[Pair, ...] = ()
+    model: tuple[Pair, ...] = ()
+    speed: tuple[pace.Pace, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
         parts = (self.verdicts, self.new, self.altered, self.gone, self.declared, self.withdrawn, self.lost)
-        return any(parts) or any((self.coverage, self.counts, self.versions)) or self.base != self.head
+        others = (self.coverage, self.tree, self.counts, self.mutants, self.versions, self.model)
+        return any(parts) or any(others) or self.base != self.head
 
 
 def compare(base: Document | None, head: Document | None, adapter: str = "") -> Changes:
@@ -147,16 +158,29 @@ def compare(base: Document | None, head: Document | None, adapter: str = "") -> 
         name,
         *runs,
         verdicts=tuple(_moved(old, new)) if base else (),
+        known=tuple(was.values()),
         new=tuple(told for key, told in found.items() if key not in was),
         altered=tuple(told for key, told in found.items() if key in was and told != was[key]),
         gone=tuple(told for key, told in {**was, **stood}.items() if key not in found and key not in declared),
         declared=tuple(told for key, told in declared.items() if key not in stood),
         withdrawn=tuple(told for key, told in stood.items() if key not in declared),
         lost=tuple(_lost(old, new, after["left_out"])),
-        coverage=tuple(_coverage(old, new, before["coverage"], after["coverage"])) if base else (),
-        counts=tuple(_counts(old, new)) if base else (),
-        versions=tuple(_versions(base, head)) if base else (),
+        **(_against(base, before, head, after) if base else {}),
     )
+
+
+def _against(base: Document, before: Adapter, head: Document, after: Adapter) -> dict[str, Any]:
+    """What only two reports can tell: all but findings and verdicts."""
+    old, new = _results(before), _results(after)
+    return {
+        "coverage": tuple(hooks.moved(before, after)),
+        "tree": {layout: lines for layout, lines in trees.changed(before, after).items() if lines},
+        "counts": tuple(_counts(old, new)),
+        "mutants": tuple(_fates(before, after)),
+        "versions": tuple(versions(base, head)),
+        "model": tuple(_pairs(_model(before), _model(after))),
+        "speed": tuple(pace.compared(base, before, head, after)),
+    }
 
 
 def _only(document: Document | None) -> dict[str, Any]:
@@ -229,35 +253,6 @@ def _lost(
             yield Lost(*place, result["level"], base, after["verdict"], cause=after.get("cause", ""))
 
 
-def _fates(
-    results: Mapping[Place, Mapping[str, Any]], coverage: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, str]]:
-    """What became of every hook name, by layout; all that nothing else is said of are proven."""
-    fates: dict[str, dict[str, str]] = {}
-    for layout, found in coverage.items():
-        hooks = results[("hooks/fires", layout)].get("facts", {}).get("hooks", {})
-        names = dict.fromkeys((*hooks.get("canonical", ()), *hooks.get("aliases", ())), "proven")
-        fates[layout] = {**names, **{name: fate for fate in FATES for name in found[fate]}}
-    return fates
-
-
-def _coverage(
-    old: Mapping[Place, Mapping[str, Any]],
-    new: Mapping[Place, Mapping[str, Any]],
-    before: Mapping[str, Mapping[str, Any]],
-    after: Mapping[str, Mapping[str, Any]],
-) -> Iterator[Coverage]:
-    was, now = _fates(old, before), _fates(new, after)
-    for layout in (name for name in now if name in was):
-        moved: dict[tuple[str | None, str | None], list[str]] = {}
-        for name in dict.fromkeys((*was[layout], *now[layout])):
-            fates = was[layout].get(name), now[layout].get(name)
-            if fates[0] != fates[1]:
-                moved.setdefault(fates, []).append(name)
-        for (base, head), names in moved.items():
-            yield Coverage(layout, base, head, tuple(names))
-
-
 def _counts(old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]]) -> Iterator[Count]:
     """Counts of work, which throughput keeps among its facts."""
     for place, result in new.items():
@@ -277,10 +272,29 @@ def _numbers(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _versions(base: Document, head: Document) -> Iterator[tuple[str, str | None, str | None]]:
-    before, after = (
-        {**document["verdicts"]["versions"], "contract": document["verdicts"]["contract"]} for document in (base, head)
-    )
+def _fates(before: Adapter, after: Adapter) -> Iterator[Fate]:
+    """Mutants, of two runs that both put some in."""
+    if "mutants" in before and "mutants" in after:
+        was, now = ({kill["mutant"]: str(kill["fate"]) for kill in side["mutants"]} for side in (before, after))
+        yield from (Fate(*pair) for pair in _pairs(was, now))
+
+
+def versions(base: Document, head: Document) -> Iterator[Pair]:
+    """Versions that differ, that of the contract among them."""
+    both = ({**each["verdicts"]["versions"], "contract": each["verdicts"]["contract"]} for each in (base, head))
+    yield from _pairs(*both)
+
+
+def _model(adapter: Adapter) -> dict[str, str | None]:
+    """What was judged: name and digests of the model, its sizes, the layouts."""
+    sizes = {name: str(size) for name, size in adapter.get("sizes", {}).items()}
+    layouts = {"layouts": ", ".join(adapter["layouts"])} if "layouts" in adapter else {}
+    model = adapter.get("model", {})
+    return {**{name: model.get(name) for name in ("label", "code", "weights")}, **sizes, **layouts}
+
+
+def _pairs(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> Iterator[Pair]:
+    """What is another on either side, in the order of the second."""
     for name in dict.fromkeys((*after, *before)):
         if before.get(name) != after.get(name):
             yield name, before.get(name), after.get(name)

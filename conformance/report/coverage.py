@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Results = Sequence[Mapping[str, Any]]
@@ -22,6 +23,20 @@ PROOFS = (
     "interventions/edits",
 )
 """What a name promises: it fires as declared, with the right tensor, and can be read, edited and differentiated."""
+
+
+FATES = ("wrong", "dead", "refused", "unknown")
+"""What may become of a hook name other than being proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Hook names of one layout whose fate is another: `before` and `after` are fates, None where there is no name."""
+
+    layout: str
+    before: str | None
+    after: str | None
+    names: tuple[str, ...]
 
 
 def coverage(results: Results) -> dict[str, dict[str, Any]]:
@@ -63,3 +78,28 @@ def _covered(hooks: Mapping[str, Any], proofs: Results) -> dict[str, Any]:
             fate = "unknown" if mine or nothing_proven or {name, target} & open_places else "proven"
         fates[fate].append(name)
     return {"advertised": len(canonical), **fates, "proven": len(fates["proven"])}
+
+
+def fates(adapter: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What became of every hook name, by layout; all that nothing else is said of are proven."""
+    facts = {
+        result["layout"]: result.get("facts", {}) for result in adapter["results"] if result["requirement"] == NAMES
+    }
+    found: dict[str, dict[str, str]] = {}
+    for layout, covered in adapter["coverage"].items():
+        hooks = facts[layout].get("hooks", {})
+        names = dict.fromkeys((*hooks.get("canonical", ()), *hooks.get("aliases", ())), "proven")
+        found[layout] = {**names, **{name: fate for fate in FATES for name in covered[fate]}}
+    return found
+
+
+def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Coverage]:
+    """Names whose fate is another in two reports of one adapter, in layouts that both cover."""
+    was, now = fates(before), fates(after)
+    for layout in (name for name in now if name in was):
+        groups: dict[tuple[str | None, str | None], list[str]] = {}
+        for name in dict.fromkeys((*was[layout], *now[layout])):
+            pair = was[layout].get(name), now[layout].get(name)
+            if pair[0] != pair[1]:
+                groups.setdefault(pair, []).append(name)
+        yield from (Coverage(layout, old, new, tuple(names)) for (old, new), names in groups.items())

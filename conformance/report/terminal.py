@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from ..finding import MET
 from ..requirement import FAMILIES
 from ..spec import pattern_of
 from . import proof
 from .badge import counts, label
-from .document import Document
+
+if TYPE_CHECKING:
+    import pytest
+
+    from .document import Document
 
 MOST = 8
 """Findings and cases shown; the rest is counted, and is in the report whole."""
@@ -27,13 +29,30 @@ def show(out: pytest.TerminalReporter, document: Document, written: Sequence[obj
     for adapter in document["verdicts"]["adapters"]:
         conforms = adapter["summary"]["conforms"]
         colour = "red" if state == "INCOMPLETE" else {True: "green", False: "red", None: "yellow"}[conforms]
-        out.section(f"conformance of {adapter['adapter']}", blue=True)
+        out.section(_title(adapter), blue=True)
         for line in lines(adapter, verbose=out.verbosity > 0):
             out.line(line)
-        for line in _folded(closing(adapter, state), indent=4):
+        for line in folded(closing(adapter, state), indent=4):
             out.line(line, **{colour: True, "bold": True})
     for path in written:
         out.line(f"written: {path}")
+
+
+def plain(document: Document, verbose: bool = False) -> Iterator[str]:
+    """The same summary as lines, without colours."""
+    for adapter in document["verdicts"]["adapters"]:
+        yield section(_title(adapter))
+        yield from lines(adapter, verbose)
+        yield from folded(closing(adapter, document["verdicts"]["state"]), indent=4)
+
+
+def section(title: str) -> str:
+    """A line that parts what is above from what is below, as pytest draws it."""
+    return f" {title} ".center(WIDTH, "=")
+
+
+def _title(adapter: Mapping[str, Any]) -> str:
+    return f"conformance of {adapter['adapter']}"
 
 
 def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
@@ -41,21 +60,26 @@ def lines(adapter: Mapping[str, Any], verbose: bool = False) -> Iterator[str]:
     yield from unmet(adapter["results"])
     yield from _blocking(adapter["results"])
     sizes = ", ".join(f"{name} {value}" for name, value in adapter["sizes"].items())
-    yield from _folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
+    yield from folded(f"model     {adapter['model']['label']} ({sizes})", indent=10)
     yield from _hooks(adapter["coverage"])
     yield from _table(adapter["results"])
     yield from _declared(adapter["results"], verbose)
     yield from _left_out(adapter["left_out"])
     if "mutants" in adapter:
         for line in proof.lines(adapter, verbose):
-            yield from _folded(line, indent=4)
+            yield from folded(line, indent=4)
 
 
 def closing(adapter: Mapping[str, Any], state: str) -> str:
     """`bd3lm (miniature): 41/41 MUST · 3 refused · 2 deviations · CONFORMS`."""
     summary = adapter["summary"]
-    verdict = {True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[summary["conforms"]]
-    return f"{label(adapter['adapter'], adapter['model'])}: {counts(summary)} · {verdict}"
+    said = f"{counts(summary)} · {word(summary['conforms'], state)}"
+    return f"{label(adapter['adapter'], adapter['model'])}: {said}"
+
+
+def word(conforms: bool | None, state: str) -> str:
+    """What a run says of an adapter, whole or not."""
+    return {True: "CONFORMS", False: "DOES NOT CONFORM", None: f"{state}, no verdict"}[conforms]
 
 
 def unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -66,13 +90,13 @@ def unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for result in failed:
         divergence = result.get("facts", {}).get("divergence")
         if divergence:
-            yield from _folded(f"first divergence ({result['layout']}): {divergence}", indent=4)
+            yield from folded(f"first divergence ({result['layout']}): {divergence}", indent=4)
             break
     for result in failed[:MOST]:
         findings = result.get("findings", [])
         what = _line(findings[0]) if findings else result.get("cause", "")
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        yield from _folded(f"{result['verdict']} {_name(result)}: {what}{more}", indent=4)
+        yield from folded(f"{result['verdict']} {_name(result)}: {what}{more}", indent=4)
     if len(failed) > MOST:
         yield f"and {len(failed) - MOST} more that are not met"
     yield ""
@@ -83,7 +107,7 @@ def _blocking(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     causes = {result["cause"].partition(" ")[0] for result in results if result["verdict"] == "BLOCKED"}
     for result in results:
         if result["requirement"] in causes and result.get("declared"):
-            yield from _folded(f"DECLARED {_name(result)}: {_line(result['declared'][0])}", indent=4)
+            yield from folded(f"DECLARED {_name(result)}: {_line(result['declared'][0])}", indent=4)
             causes.remove(result["requirement"])
             yield ""
 
@@ -124,12 +148,12 @@ def _declared(results: Sequence[Mapping[str, Any]], verbose: bool) -> Iterator[s
     if not verbose:
         for family in FAMILIES:
             names = ", ".join(id.partition("/")[2] for id in places if id.startswith(f"{family}/"))
-            yield from _folded(f"  {family:<14}{names}", indent=16) if names else ()
+            yield from folded(f"  {family:<14}{names}", indent=16) if names else ()
         places.clear()
     for requirement, where in places.items():
         yield f"  {requirement}"
         for place, why in where.items():
-            yield from _folded(f"    {place}: {why}", indent=6)
+            yield from folded(f"    {place}: {why}", indent=6)
     if unproven:
         yield f"unproven, because something they need is wrong there: {len(unproven)} places"
 
@@ -138,7 +162,7 @@ def _left_out(asked_by: Mapping[str, str]) -> Iterator[str]:
     """One line per option that would have had more judged."""
     for option in dict.fromkeys(asked_by.values()):
         ids = (id for id, needed in asked_by.items() if needed == option)
-        yield from _folded(f"judged only with {option}: {', '.join(ids)}", indent=2)
+        yield from folded(f"judged only with {option}: {', '.join(ids)}", indent=2)
 
 
 def _name(result: Mapping[str, Any]) -> str:
@@ -151,5 +175,6 @@ def _line(finding: Mapping[str, Any]) -> str:
     return f"{finding['at']}{case}: {finding['code']}: got {finding['got']}, want {finding['want']}{size}"
 
 
-def _folded(text: str, indent: int) -> list[str]:
+def folded(text: str, indent: int) -> list[str]:
+    """A line cut into several where it is too long, those after the first indented."""
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
