@@ -55,12 +55,17 @@ def _first_line(doc: str) -> str:
     return line[:1].upper() + line[1:]
 
 
+def terms(required: Requirement) -> str:
+    """`MUST, since 1, once per layout.`: what it weighs, and when it is judged."""
+    once = f"once per {'layout' if required.per_layout else 'adapter'}"
+    runs = "" if required.run is Occasion.EVERY else f", in runs with `{required.run}`"
+    return f"{required.level}, since {required.since}, {once}{runs}."
+
+
 def _section(required: Requirement, defects: list[Mutant]) -> Iterator[str]:
     yield f"### {required.id}\n"
     yield f"{required.sentence}\n"
-    once = f"once per {'layout' if required.per_layout else 'adapter'}"
-    runs = "" if required.run is Occasion.EVERY else f", in runs with `{required.run}`"
-    yield f"{required.level}, since {required.since}, {once}{runs}.\n"
+    yield f"{terms(required)}\n"
     yield f"*Why:* {required.reason}\n"
     if required.needs:
         yield f"*Needs:* {', '.join(required.needs)}\n"

@@ -88,7 +88,8 @@ class Difference:
 
     def markdown(self) -> str:
         """For a job summary: what is long is folded away."""
-        parts = [f"## {markdown.text(self.closing())}", *(markdown.text(line) for line in self._heads())]
+        heads = "\n".join(f"- {markdown.text(line)}" for line in self._heads())
+        parts = [f"## {markdown.text(self.closing())}", heads]
         for name, changes in self.changes.items():
             parts += [f"### {markdown.code(name)}", "\n".join(f"- {markdown.text(t)}" for t in self._runs(changes))]
             for title, told in self._sections(changes, MARKDOWN).items():
@@ -102,15 +103,14 @@ class Difference:
 
     def closing(self) -> str:
         """What it comes to, in one line."""
-        if not self:
-            return "nothing changed"
-        count = len(self.worse)
-        return f"{count} thing{'s' if count > 1 else ''} got worse" if count else "changed, and nothing got worse"
+        if self.worse:
+            return f"{len(self.worse)} thing{'s' if len(self.worse) > 1 else ''} got worse"
+        return "changed, and nothing got worse" if self else "nothing changed"
 
     def _heads(self) -> Iterator[str]:
         for word, name, document in (("old", self.names[0], self.old), ("new", self.names[1], self.new)):
-            verdicts = document["verdicts"]
-            yield f"{word:<8}{name}: {verdicts['state']}, {len(verdicts['adapters'])} adapters"
+            state, count = document["verdicts"]["state"], len(document["verdicts"]["adapters"])
+            yield f"{word:<8}{name}: {state}, {count} adapter{'s' if count > 1 else ''}"
         yield from (f"version {line}" for line in telling.pairs(self.versions, PLAIN))
 
     def _runs(self, changes: Changes) -> Iterator[str]:

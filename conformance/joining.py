@@ -185,10 +185,11 @@ def _joined(parts: Sequence[Shard], reports: Sequence[Document]) -> Run:
     verdicts = {**reports[0]["verdicts"], "adapters": [a for one in reports for a in one["verdicts"]["adapters"]]}
     measured = [report["measurements"] for report in reports]
     models = {name: folder for one in measured for name, folder in one["models"].items()}
+    modules = {name: module for one in measured for name, module in one.get("modules", {}).items()}
     cases = {node: case for one in measured for node, case in one["cases"].items()}
     first = parts[0]
     name = first.id if first.checkpoint else slug(first.versions) or "installed"
-    document = sealed(verdicts, measurements(_hosts([one["host"] for one in measured]), models, cases))
+    document = sealed(verdicts, measurements(_hosts([one["host"] for one in measured]), models, modules, cases))
     return Run(first.versions, name, document)
 
 

@@ -10,11 +10,8 @@ from typing import Any
 from .finding import MET, Finding, Outcome, Verdict
 from .ledger import Ledger
 from .pair import SubjectRaised
-from .requirement import Requirement
+from .requirement import BLOCKING, Requirement
 from .subject import Boot
-
-BLOCKING = ("loading/boots", "loading/independence", "loading/runs")
-"""Requirements without which nothing else can be judged, each in the layouts that it speaks of."""
 
 
 @dataclass

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from .finding import LEDGER_CODES, Finding, Outcome, Verdict
-from .judge import BLOCKING, Judge, Tools
+from .judge import Judge, Tools
 from .mutants import Mutant, NoPlace
-from .requirement import Occasion, Requirement
+from .requirement import BLOCKING, Occasion, Requirement
 from .snapshots import differences
 from .subject import Boot
 

@@ -29,6 +29,9 @@ FAMILIES = (
 )
 """Families in the order in which they run and are reported; each is a module under `checks/`."""
 
+BLOCKING = ("loading/boots", "loading/independence", "loading/runs")
+"""Requirements without which nothing else can be judged, each in the layouts that it speaks of."""
+
 CONTRACT_VERSION = "1"
 
 Check = Callable[..., Iterator[Finding]]

@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +19,9 @@ import pytest
 from .finding import Verdict
 from .report.document import Document
 from .report.terminal import closing, lines
-from .request import make
+from .request import Request, RequestError, make
 from .session import BOOKS, GIVEN
-from .spec import AdapterSpec
+from .spec import AdapterSpec, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +65,28 @@ class Report:
         return "\n".join([*lines(self.adapter), closing(self.adapter, state)])
 
 
-def verify(spec: AdapterSpec | str, *, checkpoint: str | None = None, trust_remote_code: bool = False) -> Report:
+def verify(
+    spec: AdapterSpec | str,
+    *,
+    checkpoint: str | None = None,
+    trust_remote_code: bool = False,
+    only: Sequence[str] = (),
+) -> Report:
     """Judge one adapter by every requirement, on its miniature or on a checkpoint.
 
     Args:
         spec: a spec, a known adapter's name, or "module:SPEC".
         checkpoint: a folder, or OWNER/NAME@REV out of the local hub cache.
         trust_remote_code: run the modelling code that comes with the checkpoint.
+        only: ids of the requirements to judge; the report is PARTIAL then, and has no verdict on the adapter.
 
     Raises:
         RequestError: the run cannot start; one line says why and what to do.
         RuntimeError: pytest itself could not run; the message is what it printed.
     """
-    given = SimpleNamespace(
-        __name__=GIVEN, request=make([spec], checkpoint_name=checkpoint, trust=trust_remote_code), books=None
-    )
+    request = make([spec], checkpoint_name=checkpoint, trust=trust_remote_code)
+    nodes = _nodes(request, only)
+    given = SimpleNamespace(__name__=GIVEN, request=request, books=None)
     given.pytest_unconfigure = lambda config: setattr(given, "books", config.pluginmanager.get_plugin(BOOKS))
     printed = io.StringIO()
     with (
@@ -90,10 +97,19 @@ def verify(spec: AdapterSpec | str, *, checkpoint: str | None = None, trust_remo
     ):
         # No configuration or conftest of the folder that the caller happens to be in, and nothing that writes into it.
         own = ["--adapter", str(spec), "--rootdir", nowhere, "-c", os.devnull, "--noconftest", "--capture=no"]
-        pytest.main([*own, "-p", "no:cacheprovider", "-p", "no:benchmark"], plugins=[given])
+        pytest.main([*own, "-p", "no:cacheprovider", "-p", "no:benchmark", *nodes], plugins=[given])
     if given.books is None or not given.books.document:
         raise RuntimeError(f"pytest did not run: {printed.getvalue().strip()}")
     return Report(given.books.document)
+
+
+def _nodes(request: Request, only: Sequence[str]) -> list[str]:
+    """How the node ids begin of requirements of this run that are asked for."""
+    nodes = {case.requirement.id: case.requirement.node for case in request.cases()}
+    for id in only:
+        if id not in nodes:
+            raise RequestError(f"only: no requirement {id!r} is judged in such a run{nearest(id, nodes)}")
+    return [f"{nodes[id]}[" for id in only]
 
 
 @contextlib.contextmanager

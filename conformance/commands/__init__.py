@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ("diff", "gate", "logits", "matrix", "merge", "plan")
+COMMANDS: tuple[str, ...] = ("diff", "explain", "gate", "list", "logits", "matrix", "merge", "plan", "show")
 """Each is a module here with `arguments(parser)` and `run(given) -> int`; its first line is the help of the command."""
 
 CANNOT = 4
 """Exit status of a request that cannot be carried out, as pytest's for a wrong usage."""
+
+
+BROKEN_PIPE = 128 + 13
+"""As the shell tells of a program that SIGPIPE ended."""
 
 
 class CommandError(ValueError):
@@ -38,7 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         status: int = given.run(given)
+        sys.stdout.flush()
     except CommandError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return CANNOT
+    except BrokenPipeError:
+        # Who reads has read enough, as `| head` has; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return status

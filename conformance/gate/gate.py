@@ -13,7 +13,7 @@ from ..report.document import Document
 from . import GateError
 from .affected import affected
 from .asked import Asked
-from .imports import closure
+from .imports import texts
 from .repository import Revision
 from .rules import Failure, Judgement
 from .runs import Judged, Runner
@@ -82,8 +82,8 @@ def hold(asked: Asked, say: Say = lambda line: None) -> Held:
                     for name in after
                 ),
             ]
-        sources = {name: _sources(head, path) for name, path in after.items()}
-        ledgers = _texts(head, head.root.rglob("*.deviations.toml"))
+        sources = {name: texts(head, path.partition(":")[0]) for name, path in after.items()}
+        ledgers = {head.relative(path): head.text(path) for path in head.root.rglob("*.deviations.toml")}
     return Held(asked.base, asked.head, changed, tuple(judgements), runs, sources, ledgers, asked.notes)
 
 
@@ -164,14 +164,3 @@ def _comparable(judged: Judged | None) -> tuple[Document | None, str]:
 
 def _vanished(name: str, path: str) -> Judgement:
     return Judgement(name, path, why="it is gone", vanished=True)
-
-
-def _sources(tree: Tree, adapter: str) -> dict[str, str]:
-    module = adapter.partition(":")[0]
-    own = tree.file_of(module)
-    files = sorted(closure(tree, module), key=lambda path: (path != own, path))
-    return _texts(tree, files)
-
-
-def _texts(tree: Tree, files: Iterable[Path]) -> dict[str, str]:
-    return {tree.relative(path): path.read_text(encoding="utf-8", errors="replace") for path in files}

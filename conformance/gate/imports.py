@@ -59,6 +59,13 @@ def strings(path: Path) -> set[str]:
     return {part for value in values for part in (value, *value.split("/"))}
 
 
+def texts(tree: Tree, module: str) -> dict[str, str]:
+    """The text of these files by path, the module's own first; empty where the module is not of the tree."""
+    own = tree.file_of(module)
+    files = sorted(closure(tree, module), key=lambda path: (path != own, path))
+    return {tree.relative(path): tree.text(path) for path in files}
+
+
 def parsed(path: Path) -> ast.Module | None:
     """The syntax of a file, `# type:` comments with it, which TorchScript reads; None where it is missing or broken."""
     try:

@@ -56,6 +56,10 @@ class Tree:
         """A path as git has it."""
         return path.relative_to(self.root).as_posix()
 
+    def text(self, path: Path) -> str:
+        """What stands in a file; what is no character there is replaced."""
+        return path.read_text(encoding="utf-8", errors="replace")
+
     def has(self, adapter: str) -> bool:
         """Whether the module of `module:SPEC` is written here."""
         return self.file_of(adapter.partition(":")[0]) is not None

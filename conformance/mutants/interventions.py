@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..taps import canonical_names
 from . import mutant
 from .surgery import Entries, around_firing, caching, from_the_second_on, inner_hook, on_bridge
 
@@ -50,6 +49,8 @@ def zero_is_nothing(boot: Boot) -> None:
         return returned.where(returned != 0, tensor)
 
     def defect(bridge: Any) -> None:
+        from ..taps import canonical_names
+
         for name in canonical_names(bridge):
             around_firing(bridge, name, fire)
 

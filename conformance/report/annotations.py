@@ -5,8 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from ..finding import LEDGER_CODES
 from ..spec import pattern_of
+from .terminal import told
+
+if TYPE_CHECKING:
+    from .document import Document
 
 MOST = 10
 """Errors that GitHub shows for one step; it drops the others without a word."""
@@ -17,7 +23,7 @@ Sources = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One error at a line of a file."""
+    """One error at a line of a file, or of the whole job where no file is known."""
 
     file: str
     line: int
@@ -26,8 +32,27 @@ class Annotation:
 
     def command(self) -> str:
         """The line that has GitHub show it."""
-        place = f"file={_property(self.file)},line={self.line},title={_property(self.title)}"
-        return f"::error {place}::{_data(self.text)}"
+        place = f"file={_property(self.file)},line={self.line}," if self.file else ""
+        return f"::error {place}title={_property(self.title)}::{_data(self.text)}"
+
+
+def of(document: Document, sources: Mapping[str, Sources]) -> Iterator[Annotation]:
+    """One for every requirement that makes a report red, at what its first finding is about; sources are by adapter."""
+    for adapter in document["verdicts"]["adapters"]:
+        name = adapter["adapter"]
+        for result in adapter["results"]:
+            if not _red(result):
+                continue
+            findings = result.get("findings", ())
+            files = sources.get(name, {})
+            file, line = locate(files, findings[0]["at"] if findings else "") if files else ("", 0)
+            yield Annotation(file, line, f"conformance of {name}: {result['requirement']}", told(result))
+
+
+def _red(result: Mapping[str, Any]) -> bool:
+    """Whether it is not met, and has to be; what is blocked is told with what blocks it."""
+    broken = any(finding["code"] in LEDGER_CODES for finding in result.get("findings", ()))
+    return result["verdict"] == "ERROR" or (result["verdict"] == "FAIL" and (result["level"] == "MUST" or broken))
 
 
 def at_most(annotations: Sequence[Annotation], most: int = MOST) -> list[Annotation]:

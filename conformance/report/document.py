@@ -73,9 +73,10 @@ def build(
     }
     host = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     models = {name: str(source.folder) for name, source in request.sources.items()}
+    modules = {spec.name: spec.module for spec in request.specs}
     cases = {node: told[node]["measurements"] for node in expected if node in told}
     cases |= {one.node: kills[one.node]["measurements"] for one in request.placed() if one.node in kills}
-    return sealed(verdicts, measurements(host, models, cases))
+    return sealed(verdicts, measurements(host, models, modules, cases))
 
 
 def sealed(verdicts: Mapping[str, Any], measured: Mapping[str, Any]) -> Document:
@@ -91,9 +92,12 @@ def sealed(verdicts: Mapping[str, Any], measured: Mapping[str, Any]) -> Document
 
 
 def measurements(
-    host: Mapping[str, Any], models: Mapping[str, str], cases: Mapping[str, Mapping[str, Any]]
+    host: Mapping[str, Any],
+    models: Mapping[str, str],
+    modules: Mapping[str, str],
+    cases: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What is not hashed: `models` are folders by adapter, `cases` what was measured by node id, which adds up here."""
+    """What is not hashed: by adapter, `models` are folders and `modules` hold the specs; `cases` add up here."""
     forwards: Counter[str] = Counter()
     seconds = Counter(dict.fromkeys(FAMILIES, 0.0))
     for node, measured in cases.items():
@@ -103,6 +107,7 @@ def measurements(
     return {
         "host": dict(host),
         "models": dict(models),
+        "modules": dict(modules),
         "forwards": dict(sorted(forwards.items())),
         "seconds": {family: round(spent, 3) for family, spent in seconds.items()},
         "cases": dict(cases),

@@ -36,5 +36,5 @@ def _each(reports: Reports) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 def verdict(summary: Mapping[str, Any]) -> str:
     """`conforms: 41/41 MUST · 2 deviations`; red is what nobody declared, other than being blocked as declared."""
-    word = "RED" if summary["red"] else "conforms" if summary["conforms"] else "does not conform"
-    return f"{word}: {counts(summary)}"
+    word = {True: "conforms", False: "does not conform", None: "no verdict"}[summary["conforms"]]
+    return f"{'RED' if summary['red'] else word}: {counts(summary)}"

@@ -93,13 +93,18 @@ def unmet(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield from folded(f"first divergence ({result['layout']}): {divergence}", indent=4)
             break
     for result in failed[:MOST]:
-        findings = result.get("findings", [])
-        what = _line(findings[0]) if findings else result.get("cause", "")
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        yield from folded(f"{result['verdict']} {_name(result)}: {what}{more}", indent=4)
+        yield from folded(told(result), indent=4)
     if len(failed) > MOST:
         yield f"and {len(failed) - MOST} more that are not met"
     yield ""
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """`FAIL mask/relation [train]: ...`: the first finding, and how many there are besides."""
+    findings = result.get("findings", [])
+    what = evidence(findings[0]) if findings else result.get("cause", "")
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return f"{result['verdict']} {_name(result)}: {what}{more}"
 
 
 def _blocking(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -107,7 +112,7 @@ def _blocking(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     causes = {result["cause"].partition(" ")[0] for result in results if result["verdict"] == "BLOCKED"}
     for result in results:
         if result["requirement"] in causes and result.get("declared"):
-            yield from folded(f"DECLARED {_name(result)}: {_line(result['declared'][0])}", indent=4)
+            yield from folded(f"DECLARED {_name(result)}: {evidence(result['declared'][0])}", indent=4)
             causes.remove(result["requirement"])
             yield ""
 
@@ -169,7 +174,8 @@ def _name(result: Mapping[str, Any]) -> str:
     return f"{result['requirement']} [{result['layout']}]" if "layout" in result else str(result["requirement"])
 
 
-def _line(finding: Mapping[str, Any]) -> str:
+def evidence(finding: Mapping[str, Any]) -> str:
+    """A finding in one line, as `Finding.line` has it."""
     case = f" ({finding['case']})" if "case" in finding else ""
     size = f" (off by {finding['size']}, allowed {finding.get('allowed', '0')})" if "size" in finding else ""
     return f"{finding['at']}{case}: {finding['code']}: got {finding['got']}, want {finding['want']}{size}"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...taps import logits_of
 from .. import mutant
 from ..surgery import having
 from .sampling import Teller, Through, commits, forwards, hooked, runs_the_bridge, sampling
@@ -46,7 +45,7 @@ def draws_from_a_copy(boot: Boot) -> None:
         def forward(ids: Any, **given: Any) -> Any:
             copies[:] = copies or [boot.small.construct()]
             logits = bridge(ids, **given)
-            return logits if commits(boot, given) is not None else logits_of(copies[0](input_ids=ids, **given))
+            return logits if commits(boot, given) is not None else _logits(copies[0](input_ids=ids, **given))
 
         return forward
 
@@ -113,7 +112,7 @@ def draws_before_it_looks(boot: Boot) -> None:
             if teller is not None:
                 teller.shown = logits
             with torch.no_grad():
-                return logits if commits(boot, given) is not None else logits_of(copies[0](input_ids=ids, **given))
+                return logits if commits(boot, given) is not None else _logits(copies[0](input_ids=ids, **given))
 
         return inner(Through(bridge, forward), prompt, observer=teller, **options)
 
@@ -250,9 +249,16 @@ def hooks_lag_behind(boot: Boot) -> None:
             late = last.pop() if last and last[0].shape == ids.shape else ids
             last[:] = [ids]
             with torch.no_grad():
-                true, false = (logits_of(copies[0](input_ids=each, **given)) for each in (ids, late))
+                true, false = (_logits(copies[0](input_ids=each, **given)) for each in (ids, late))
             return true + (bridge(late, **given) - false)
 
         return forward
 
     forwards(boot, run)
+
+
+def _logits(output: Any) -> Any:
+    """The logits of a model's output; defects are listed where nothing heavy is imported."""
+    from ...taps import logits_of
+
+    return logits_of(output)
