@@ -74,6 +74,7 @@ class Family(pytest.Module):
             signature = self._signature(case.requirement.parameters)
             item = CaseItem.from_parent(self, name=f"{check}[{case.parameters}]", callobj=signature)
             item.case, item.judging = case, self.judging
+            item.user_properties += case.properties()
             for mark in (case.requirement.family, case.requirement.level.lower()):
                 item.add_marker(mark)
             if "benchmark" in item.fixturenames:
@@ -114,6 +115,8 @@ class CaseItem(pytest.Function):
         started = time.perf_counter()
         self.outcome = self.judging(self.case, tools)
         self.seconds = time.perf_counter() - started
+        self.user_properties.append(("verdict", str(self.outcome.verdict)))
+        self.user_properties += [("because", why) for why in dict.fromkeys(why for why, _ in self.outcome.declared)]
         _tell(self.outcome, must=self.must)
 
     @property

@@ -33,6 +33,8 @@ class Mutations(pytest.Collector):
             family, name = placed.node.removeprefix("conformance.mutants.").split("::")
             item = MutantItem.from_parent(self, name=name, nodeid=placed.node)
             item.placed, item.killing = placed, self.killing
+            told = {"adapter": placed.spec.name, "mutant": placed.mutant.id, "requirement": placed.mutant.kills}
+            item.user_properties += told.items()
             for mark in ("mutant", family):
                 item.add_marker(mark)
             yield item
@@ -58,6 +60,7 @@ class MutantItem(pytest.Item):
         started = time.perf_counter()
         self.kill = self.killing(self.placed)
         self.seconds = time.perf_counter() - started
+        self.user_properties.append(("fate", str(self.kill.fate)))
         match self.kill.fate:
             case Fate.NO_PLACE | Fate.MOOT | Fate.EQUIVALENT | Fate.FORESTALLED:
                 pytest.skip(f"{self.kill.fate}: {self.kill.cause}")

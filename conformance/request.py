@@ -42,6 +42,15 @@ class Case:
         """Its pytest node id, the same from any folder: `conformance.hooks::fires[bd3lm-train]`."""
         return f"{self.requirement.node}[{self.parameters}]"
 
+    def properties(self) -> list[tuple[str, str]]:
+        """What it is, as pytest's properties: JUnit's readers need not take ids apart."""
+        told = [
+            ("adapter", self.spec.name),
+            ("requirement", self.requirement.id),
+            ("level", str(self.requirement.level)),
+        ]
+        return [*told, ("layout", self.layout)] if self.layout else told
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:

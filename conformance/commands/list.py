@@ -1,8 +1,8 @@
 """List what there is: the known adapters, or the requirements or the known defects of all families or of one.
 
-No model is loaded. An adapter that TransformerLens ships and its user helps to work is `repaired`. `declared` counts the
-requirements of which an adapter declares a deviation under the installed versions; whether it conforms is for a run to
-say.
+No model is loaded. An adapter that TransformerLens ships and that works with its user's help is `repaired`. `declared`
+counts the requirements of which an adapter declares a deviation under the installed versions; whether it conforms is
+for a run to say.
 """
 
 from __future__ import annotations
