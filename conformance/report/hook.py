@@ -71,8 +71,8 @@ def _registry(adapter: Mapping[str, Any], layout: str) -> dict[str, str]:
     fires = _results(adapter, layout).get(NAMES, {})
     hooks = fires.get("facts", {}).get("hooks")
     if hooks is None:
-        why = fires.get("cause") or f"{NAMES} was not judged in {layout}"
-        raise ReportError(f"what hooks {adapter['adapter']} has is not known: {why}; judge it whole")
+        why = fires.get("cause") or f"{NAMES} was not judged in {layout}; make a report of a whole run"
+        raise ReportError(f"what hooks {adapter['adapter']} has is not known: {why}")
     return {**{name: name for name in hooks["canonical"]}, **hooks["aliases"]}
 
 
@@ -125,7 +125,7 @@ def _proofs(results: Results, ids: Sequence[str], here: set[str], fate: str) -> 
     """What is wrong or missing of a promise, else who proved it."""
     if fate in ("refused", "dead"):
         if NAMES in ids:
-            yield from _found(results[NAMES], here)
+            yield from (f"{NAMES}: {line}" for line in _found(results[NAMES], here))
         return
     wrong = False
     for id in ids:
