@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -182,6 +183,21 @@ def test_the_summary_fits_one_screen(run: Callable) -> None:
     end = next(i for i, line in enumerate(lines) if line.endswith("CONFORMS"))
     assert start < end < start + 40
     assert [line for line in lines[start : end + 1] if len(line) > 80] == []
+
+
+def test_junit_has_what_a_case_is_and_what_came_of_it(run: Callable, pytester: pytest.Pytester) -> None:
+    ids = ("conformance.hooks::fires[bd3lm-train]", "conformance.hooks::names")
+    run("--adapter", "bd3lm", *ids, "--junitxml", str(pytester.path / "junit.xml"))
+    cases = ElementTree.parse(pytester.path / "junit.xml").iter("testcase")
+    told = [[(each.get("name"), each.get("value")) for each in case.iter("property")] for case in cases]
+    because = "attention is delegated to the model's block, and the symbolic attention component is never called"
+    assert told == [
+        [("adapter", "bd3lm"), ("requirement", "hooks/names"), ("level", "MUST"), ("verdict", "PASS")],
+        [
+            *(("adapter", "bd3lm"), ("requirement", "hooks/fires"), ("level", "MUST"), ("layout", "train")),
+            *(("verdict", "DEVIATION"), ("because", because)),
+        ],
+    ]
 
 
 def test_no_colour_means_no_colour(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,6 +347,6 @@ def test_the_commands_of_the_page_are_such_as_the_commands_take() -> None:
     ]
     parsed = []
     for line in lines:
-        words = itertools.takewhile(lambda word: word not in (">", "|"), shlex.split(line))
+        words = itertools.takewhile(lambda word: word not in (">", ">>", "|"), shlex.split(line))
         parsed.append(commands.parser().parse_args(list(words)[1:]).command)
-    assert {"gate", "plan", "merge"} <= set(parsed)
+    assert {"gate", "plan", "merge", "show", "diff"} <= set(parsed)
