@@ -1,58 +1,20 @@
-"""Tolerances as budgets: how far a tensor may lie from what is wanted, and where that figure comes from."""
+"""Tensors held against what is wanted, each within its budget."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+# Whoever compares finds the budgets here too; they stand apart so that they can be read without torch.
+from .budgets import ORACLE as ORACLE
+from .budgets import PATHS as PATHS
+from .budgets import WITNESS as WITNESS
+from .budgets import Allowed as Allowed
+from .budgets import Budget as Budget
 from .finding import Finding
-
-
-class Allowed(float):
-    """How far one comparison may be off, and which budget says so."""
-
-    budget: str
-
-    def __new__(cls, value: float, budget: str) -> Allowed:
-        """A float that remembers its budget."""
-        made = super().__new__(cls, value)
-        made.budget = budget
-        return made
-
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
-        """What a copy is made from."""
-        return float(self), self.budget
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A named tolerance between two ways of computing one tensor.
-
-    It is `noise` times the noise floor at that tensor, which is how far fp32 arithmetic alone was measured to move it,
-    and never less than `ulps` units in the last place of its largest entry, where the measurement had luck.
-    """
-
-    name: str
-    noise: float
-    ulps: float
-
-    def of(self, want: Tensor, noise: float = 0.0) -> Allowed:
-        """The budget at a tensor, given its noise floor."""
-        return Allowed(max(self.ulps * ulp(want), self.noise * noise), self.name)
-
-
-WITNESS = Budget("witness", noise=8, ulps=8)
-"""What the bridge shows, against what the reference or the oracle in fp64 says."""
-
-PATHS = Budget("paths", noise=16, ulps=16)
-"""Two paths through fp32, neither of which is the witness."""
-
-ORACLE = Budget("oracle", noise=0, ulps=128)
-"""Reference against oracle, where the noise floor is what is being asked about; beyond it neither may judge."""
 
 
 def within(size: float, allowed: float) -> bool:

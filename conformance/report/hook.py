@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..budgets import WITNESS
 from ..spec import nearest
 from . import trees
 from .badge import label
@@ -21,7 +22,7 @@ PROOFS: Mapping[str, tuple[str, ...]] = {
 """What a name promises, and the requirements that prove it: together those of `coverage.PROOFS`."""
 
 COMPARED = frozenset({"parity/taps", "interventions/edits", "gradients/taps"})
-"""Those that hold tensors against a witness, each within the budget `compare.WITNESS`."""
+"""Those that hold tensors against a witness, each within the budget `WITNESS`."""
 
 NEEDED = (*(id for ids in PROOFS.values() for id in ids), trees.TREE)
 """Requirements that a report has to hold for a hook to be explained."""
@@ -149,8 +150,6 @@ def _budget(ids: Sequence[str]) -> str:
     """How far a tensor may be off, where tensors are compared."""
     if not {*ids} & COMPARED:
         return ""
-    from ..compare import WITNESS
-
     return f", within {WITNESS.noise:g} times what fp32 itself moves it by, at least {WITNESS.ulps:g} ulps"
 
 
