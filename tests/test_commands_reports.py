@@ -291,3 +291,31 @@ def test_a_hook_is_judged_where_there_is_no_report(
 def test_an_adapter_that_does_not_boot_has_no_hooks(refuses: Callable[..., str]) -> None:
     told = "what hooks dream has is not known: loading/boots is not met, as its ledger declares"
     assert refuses("explain", "hook_embed", "--adapter", "dream") == told
+
+
+# Two reports.
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where every text, number and flag stands in a part of a report."""
+    if isinstance(value, (dict, list)):
+        each = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, part in each for leaf in leaves(part, (*path, key))]
+    return [path]
+
+
+def test_nothing_that_differs_is_called_nothing(report: dict[str, Any]) -> None:
+    """Whatever is another in a result, the difference says that something is."""
+    results = report["verdicts"]["adapters"][0]["results"]
+    paths = [leaf for leaf in leaves(results) if leaf[1] not in ("requirement", "layout", "verdict")]
+    # Of each kind of thing one; a verdict that is another has tests of its own.
+    kinds = {tuple(step for step in path if isinstance(step, str))[:4]: path for path in paths}
+    assert len(kinds) > 10
+    for path in kinds.values():
+        other = copy.deepcopy(report)
+        part: Any = other["verdicts"]["adapters"][0]["results"]
+        for step in path[:-1]:
+            part = part[step]
+        part[path[-1]] = "another"
+        assert conformance.diff(report, other), path
+    assert not conformance.diff(report, copy.deepcopy(report))

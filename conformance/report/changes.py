@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..finding import MET, Verdict
 from . import coverage as hooks
 from . import pace, trees
+from .details import Detail, details
 from .document import Document
+from .work import Count, counts
 
 PROVEN = frozenset({Verdict.PASS, Verdict.DEVIATION})
 """Verdicts of a requirement that something answers to; REFUSED is met by not having it."""
@@ -19,6 +21,9 @@ Place = tuple[str, str | None]
 
 Pair = tuple[str, str | None, str | None]
 """A name, and what stood for it before and after; None where it was not there."""
+
+Results = Mapping[Place, Mapping[str, Any]]
+"""What came of each."""
 
 Adapter = Mapping[str, Any]
 """The part of a report that is about one adapter."""
@@ -86,17 +91,6 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """An exact count that is another, such as `operators.subject` of one forward."""
-
-    requirement: str
-    layout: str | None
-    name: str
-    base: int | None
-    head: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Fate:
     """A mutant that came to another end; None where it was not put in on that side."""
 
@@ -129,6 +123,7 @@ class Changes:
     coverage: tuple[hooks.Coverage, ...] = ()
     tree: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: tuple[Count, ...] = ()
+    details: tuple[Detail, ...] = ()
     mutants: tuple[Fate, ...] = ()
     versions: tuple[Pair, ...] = ()
     model: tuple[Pair, ...] = ()
@@ -137,7 +132,7 @@ class Changes:
     def __bool__(self) -> bool:
         """Whether anything differs."""
         parts = (self.verdicts, self.new, self.altered, self.gone, self.declared, self.withdrawn, self.lost)
-        others = (self.coverage, self.tree, self.counts, self.mutants, self.versions, self.model)
+        others = (self.coverage, self.tree, self.counts, self.details, self.mutants, self.versions, self.model)
         return any(parts) or any(others) or self.base != self.head
 
 
@@ -152,30 +147,42 @@ def compare(base: Document | None, head: Document | None, adapter: str = "") -> 
     if head is None:
         return Changes(name, *runs)
     old, new = _results(before), _results(after)
-    found, was = _told(new, "findings"), _told(old, "findings")
-    declared, stood = _told(new, "declared"), _told(old, "declared")
+    findings = _findings(old, new)
+    told = {each.key[:2] for part, those in findings.items() if part != "known" for each in those}
     return Changes(
         name,
         *runs,
+        **findings,
         verdicts=tuple(_moved(old, new)) if base else (),
-        known=tuple(was.values()),
-        new=tuple(told for key, told in found.items() if key not in was),
-        altered=tuple(told for key, told in found.items() if key in was and told != was[key]),
-        gone=tuple(told for key, told in {**was, **stood}.items() if key not in found and key not in declared),
-        declared=tuple(told for key, told in declared.items() if key not in stood),
-        withdrawn=tuple(told for key, told in stood.items() if key not in declared),
         lost=tuple(_lost(old, new, after["left_out"])),
-        **(_against(base, before, head, after) if base else {}),
+        **(_against(base, before, head, after, told) if base else {}),
     )
 
 
-def _against(base: Document, before: Adapter, head: Document, after: Adapter) -> dict[str, Any]:
-    """What only two reports can tell: all but findings and verdicts."""
+def _findings(old: Results, new: Results) -> dict[str, Any]:
+    found, was = _told(new, "findings"), _told(old, "findings")
+    declared, stood = _told(new, "declared"), _told(old, "declared")
+    return {
+        "known": tuple(was.values()),
+        "new": tuple(told for key, told in found.items() if key not in was),
+        "altered": tuple(told for key, told in found.items() if key in was and told != was[key]),
+        "gone": tuple(told for key, told in {**was, **stood}.items() if key not in found and key not in declared),
+        "declared": tuple(told for key, told in declared.items() if key not in stood),
+        "withdrawn": tuple(told for key, told in stood.items() if key not in declared),
+    }
+
+
+def _against(base: Document, before: Adapter, head: Document, after: Adapter, told: Set[Place]) -> dict[str, Any]:
+    """What only two reports can tell: all but findings, of which those are `told`, and verdicts."""
     old, new = _results(before), _results(after)
+    tree = {layout: lines for layout, lines in trees.changed(before, after).items() if lines}
+    counted = tuple(counts(old, new))
+    shown = {(count.requirement, count.layout) for count in counted} | {(trees.TREE, layout) for layout in tree}
     return {
         "coverage": tuple(hooks.moved(before, after)),
-        "tree": {layout: lines for layout, lines in trees.changed(before, after).items() if lines},
-        "counts": tuple(_counts(old, new)),
+        "tree": tree,
+        "counts": counted,
+        "details": tuple(details(old, new, told, shown)),
         "mutants": tuple(_fates(before, after)),
         "versions": tuple(versions(base, head)),
         "model": tuple(_pairs(_model(before), _model(after))),
@@ -209,7 +216,7 @@ def _results(adapter: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
     return {(result["requirement"], result.get("layout")): result for result in adapter.get("results", ())}
 
 
-def _told(results: Mapping[Place, Mapping[str, Any]], part: str) -> dict[tuple[str, str | None, str, str, str], Told]:
+def _told(results: Results, part: str) -> dict[tuple[str, str | None, str, str, str], Told]:
     """Findings or declarations by key; one of the same key is told once."""
     each = (
         Told(
@@ -230,7 +237,7 @@ def _told(results: Mapping[Place, Mapping[str, Any]], part: str) -> dict[tuple[s
     return {told.key: told for told in each}
 
 
-def _moved(old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]]) -> Iterator[Moved]:
+def _moved(old: Results, new: Results) -> Iterator[Moved]:
     for place in dict.fromkeys((*new, *old)):
         before, after = old.get(place, {}), new.get(place, {})
         if before.get("verdict") != after.get("verdict"):
@@ -238,9 +245,7 @@ def _moved(old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[s
             yield Moved(*place, level=level, base=before.get("verdict"), head=after.get("verdict"))
 
 
-def _lost(
-    old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]], left_out: Mapping[str, str]
-) -> Iterator[Lost]:
+def _lost(old: Results, new: Results, left_out: Mapping[str, str]) -> Iterator[Lost]:
     """What was met and is not, or is met only by declining what was there."""
     for place, result in old.items():
         base, after = result["verdict"], new.get(place)
@@ -251,25 +256,6 @@ def _lost(
             yield Lost(*place, level=result["level"], base=base, head=head)
         elif after["verdict"] not in MET or (after["verdict"] == Verdict.REFUSED and base in PROVEN):
             yield Lost(*place, result["level"], base, after["verdict"], cause=after.get("cause", ""))
-
-
-def _counts(old: Mapping[Place, Mapping[str, Any]], new: Mapping[Place, Mapping[str, Any]]) -> Iterator[Count]:
-    """Counts of work, which throughput keeps among its facts."""
-    for place, result in new.items():
-        if not place[0].startswith("throughput/") or place not in old:
-            continue
-        before, after = (dict(_numbers(part.get("facts", {}))) for part in (old[place], result))
-        for name in dict.fromkeys((*after, *before)):
-            if before.get(name) != after.get(name):
-                yield Count(*place, name, before.get(name), after.get(name))
-
-
-def _numbers(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int):
-            yield f"{prefix}{name}", value
 
 
 def _fates(before: Adapter, after: Adapter) -> Iterator[Fate]:

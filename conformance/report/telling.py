@@ -44,6 +44,7 @@ def sections(changes: Changes, style: Style = PLAIN) -> Sections:
         "hooks": list(hooks(changes, style)),
         "hook tree": list(_tree(changes)),
         "counts": list(counts(changes, style)),
+        "otherwise": list(_details(changes, style)),
         "mutants": [_pair((fate.mutant, fate.base, fate.head), style) for fate in changes.mutants],
         "model": list(pairs(changes.model, style)),
     }
@@ -82,6 +83,12 @@ def _tree(changes: Changes) -> Iterator[str]:
     for layout, lines in changes.tree.items():
         yield f"{layout}:"
         yield from lines
+
+
+def _details(changes: Changes, style: Style) -> Iterator[str]:
+    for each in changes.details:
+        layout = f" in {style.code(each.layout)}" if each.layout else ""
+        yield f"{style.code(each.requirement)}{layout}: other {', '.join(each.parts)}"
 
 
 def counts(changes: Changes, style: Style) -> Iterator[str]:
