@@ -9,6 +9,7 @@ takes as long as a run of these requirements alone.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,6 +157,8 @@ def _judged(name: str) -> Document:
         specs = adapters.resolve([name])
         if len(specs) > 1:
             raise CommandError(f"--adapter {name}: are {len(specs)} adapters; name one")
+        if sys.stderr.isatty():
+            print(f"judging {specs[0]}, for seconds; --report reads it from a report", file=sys.stderr)
         return verify(specs[0], only=NEEDED).document
     except (adapters.UnknownAdapter, RequestError) as error:
         raise CommandError(str(error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..finding import MET, Verdict
@@ -143,15 +143,14 @@ def compare(base: Document | None, head: Document | None, adapter: str = "") -> 
     """
     before, after = _only(base), _only(head)
     name = adapter or str((after or before)["adapter"])
-    runs = _run(base, before), _run(head, after)
+    both = Changes(name, _run(base, before), _run(head, after))
     if head is None:
-        return Changes(name, *runs)
+        return both
     old, new = _results(before), _results(after)
     findings = _findings(old, new)
     told = {each.key[:2] for part, those in findings.items() if part != "known" for each in those}
-    return Changes(
-        name,
-        *runs,
+    return replace(
+        both,
         **findings,
         verdicts=tuple(_moved(old, new)) if base else (),
         lost=tuple(_lost(old, new, after["left_out"])),
