@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..finding import MET, Verdict
 from . import coverage as hooks
 from . import pace, trees
 from .details import Detail, details
-from .document import Document
 from .work import Count, counts
+
+if TYPE_CHECKING:
+    from .document import Document
 
 PROVEN = frozenset({Verdict.PASS, Verdict.DEVIATION})
 """Verdicts of a requirement that something answers to; REFUSED is met by not having it."""
