@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from conformance import adapters, commands
 from conformance.report import coverage, document, hook
 from conformance.request import RequestError
 from conformance.requirement import requirements
+
+ROOT = Path(__file__).parent.parent
 
 Says = Callable[..., list[str]]
 
@@ -145,6 +149,30 @@ def test_what_cannot_be_shown(path: Path, refuses: Callable[..., str], report: d
     edited.write_text(path.read_text().replace('"PASS"', '"FAIL"', 1))
     told = f"{edited}: its digest is not that of its verdicts, so it was altered; fetch or write it again"
     assert refuses("show", edited) == told
+
+
+def test_the_commands_of_the_page_show_a_run_and_what_it_changes(path: Path, red: Path, tmp_path: Path) -> None:
+    """The blocks of docs/ci.md, as bash takes them."""
+    page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(conformance (?:show|diff) .*?)```", page, flags=re.DOTALL)
+    stub = tmp_path / "bin" / "conformance"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\nexec {sys.executable} -m conformance "$@"\n')
+    stub.chmod(0o755)
+    path.rename(tmp_path / "old.json"), red.rename(tmp_path / "report.json")
+    step = tmp_path / "step.md"
+    env = {**os.environ, "GITHUB_STEP_SUMMARY": str(step), "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    env["PATH"] = f"{stub.parent}:{env['PATH']}"
+    shown, changed = (
+        subprocess.run(["bash", "-e", "-c", block], cwd=tmp_path, env=env, capture_output=True, text=True)
+        for block in blocks
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert step.read_text(encoding="utf-8").startswith("## Conformance: PARTIAL")
+    assert shown.stdout.startswith("::error title=conformance of bd3lm%3A parity/taps::")
+    assert json.loads((tmp_path / "badge.json").read_text(encoding="utf-8"))["message"] == "no verdict"
+    assert (changed.returncode, changed.stderr) == (1, "")
+    assert changed.stdout.startswith("## 1 thing got worse")
 
 
 # What there is.
