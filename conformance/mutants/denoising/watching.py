@@ -61,7 +61,7 @@ def watched_at_its_first_step_only(boot: Boot) -> None:
 
         def forward(ids: Any, **given: Any) -> Any:
             if copies and commits(boot, given) is None:
-                return logits_of(copies[0](input_ids=ids, **given))
+                return _logits(copies[0](input_ids=ids, **given))
             copies[:] = copies or [boot.small.construct()]
             return bridge(ids, **given)
 
