@@ -16,7 +16,7 @@ import pytest
 
 import conformance
 from conformance import adapters, commands
-from conformance.report import coverage, document, hook
+from conformance.report import coverage, document, hook, html
 from conformance.request import RequestError
 from conformance.requirement import requirements
 
@@ -99,6 +99,14 @@ def test_the_summary_is_that_of_the_run(report: dict[str, Any], path: Path, says
     assert max(map(len, lines)) <= 80
     assert len(says("show", path, "-v")) > len(lines)
     assert says("show", path, "--adapter", "bd3lm") == lines
+
+
+def test_the_page(report: dict[str, Any], path: Path, tmp_path: Path, says: Says, refuses: Callable[..., str]) -> None:
+    page, nowhere = tmp_path / "report.html", tmp_path / "no" / "report.html"
+    assert says("show", path, "--html", page) == [f"written: {page}"]
+    assert page.read_text(encoding="utf-8") == html.render(report)
+    told = f"--html {nowhere}: cannot write there: No such file or directory; name a file"
+    assert refuses("show", path, "--html", nowhere) == told
 
 
 def test_the_badge(report: dict[str, Any], path: Path, says: Says) -> None:

@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument(
         "--annotations", action="store_true", help="what is red, as lines that GitHub shows in the source"
     )
+    form.add_argument("--html", metavar="PATH", type=Path, help="as one HTML page, written to this file")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -58,6 +59,15 @@ def _text(document: Document, given: argparse.Namespace) -> str:
         return markdown.cut(job.render(document))
     if given.annotations:
         return _annotations(document)
+    if given.html is not None:
+        from ..report import document as documents
+        from ..report import html
+
+        try:
+            documents.write_text(given.html, html.render(document))
+        except OSError as error:
+            raise CommandError(f"--html {given.html}: cannot write there: {error.strerror}; name a file") from None
+        return f"written: {given.html}\n"
     from ..report import terminal
 
     return "".join(f"{line}\n" for line in terminal.plain(document, given.verbose))
