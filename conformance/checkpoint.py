@@ -1,7 +1,8 @@
 """A checkpoint folder: its config, its remote code and its weights, checked before anything is executed.
 
 Bundled fixtures come without weights. They are drawn from a seed, written as safetensors when first
-needed, into a cache that is keyed by the content of the fixture; a folder in the cache is whole or absent.
+needed, into a cache that is keyed by the content of the fixture; a folder in the cache is whole or absent, and
+one that is no longer as it was made is made again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import tempfile
 import types
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import bounds, seal
 from .spec import AdapterSpec, in_one_line
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer_config.json"
+ON_TOP = "adapter_config.json"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
+LARGEST = 64 * 2**20  # bytes of a JSON file; the index of a model of 671 billion parameters takes 9 million
 RECIPE = "1"  # how fixture weights are drawn; raise it when `draw_weights` changes
 
 
@@ -88,6 +93,7 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder}: no config.json; name the folder of one checkpoint")
+    _enclosed(folder)
     config = _json_object(path)
     found = config.get("architectures")
     if not isinstance(found, list) or spec.architecture not in found:
@@ -112,6 +118,19 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     return {**config, **spec.overrides}
 
 
+def _enclosed(folder: Path) -> None:
+    """Refuse a folder whose config, code or tokenizer comes from elsewhere; what it names is not looked at."""
+    for link, target in bounds.links_out(folder):
+        raise CheckpointError(f"{link}: is a link out of its folder, to {target}; put the file itself there")
+    if (folder / ON_TOP).exists():
+        raise CheckpointError(f"{folder}: holds {ON_TOP}, which goes on top of another model; merge the two first")
+    for path in (folder / "config.json", folder / TOKENIZER):
+        for auto, named in bounds.classes_elsewhere(_json_object(path)) if path.is_file() else ():
+            raise CheckpointError(
+                f"{path}: auto_map names {named!r} for {auto}; want FILE.CLASS of a Python file in that folder"
+            )
+
+
 def own_fields(folder: Path) -> dict[str, Any]:
     """Fields of config.json, but for those that say which code it goes with."""
     found = _json_object(folder / "config.json")
@@ -119,9 +138,11 @@ def own_fields(folder: Path) -> dict[str, Any]:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
+    if (size := path.stat().st_size) > LARGEST:
+        raise CheckpointError(f"{path}: {size} bytes are more than any config or index has; fetch it again")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON: {error}; fetch it again") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(found).__name__}, want an object; fetch it again")
@@ -130,10 +151,10 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, those that transformers would read, every one present."""
-    if (folder / WEIGHTS).exists():
+    if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     index = folder / INDEX
-    if not index.exists():
+    if not index.is_file():
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
         if pickles:
             raise CheckpointError(
@@ -144,6 +165,8 @@ def weight_files(folder: Path) -> list[Path]:
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensors to files; fetch it again")
     for name in sorted(set(shards.values())):
+        if name != Path(name).name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index}: weight_map names {name!r}; want safetensors files of that folder")
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing, which {INDEX} names; fetch it")
     return [folder / name for name in sorted(set(shards.values()))]
@@ -248,7 +271,7 @@ def content_key(folder: Path) -> str:
     """A digest of a folder's code, config and tokenizer; weights are left out."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".py", ".json"}:
+        if path.suffix in {".py", ".json"} and path.is_file():
             digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -262,26 +285,54 @@ def weights_key(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What tells that a file which a run reads was written anew, without reading it; empty where there is no folder."""
+    found = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        read = path.suffix in {".py", ".safetensors"} or path.name in ("config.json", INDEX)
+        if (read or path.name.startswith("tokenizer")) and path.is_file():
+            status = path.stat()
+            found[path.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
 def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:
-    """A bootable copy of a model, with some config fields set and weights drawn anew; made once and cached."""
+    """A bootable copy of a model, with some config fields set and weights drawn anew; made once and cached.
+
+    Raises:
+        CheckpointError: the cache takes no files.
+    """
     folder = materialised(fixture, spec, overrides)
-    if folder.exists():
-        return folder
+    if not seal.holds(folder):
+        try:
+            _make(folder, fixture, spec, overrides or {})
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder.parent}: weights cannot be kept there: {error.strerror or error}; "
+                "make room, or name another place as XDG_CACHE_HOME"
+            ) from error
+    return folder
+
+
+def _make(folder: Path, fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
         draft = Path(scratch) / "checkpoint"
         weights = (f"*{suffix}" for suffix in (*PICKLES, ".safetensors", ".index.json"))
         shutil.copytree(fixture, draft, ignore=shutil.ignore_patterns("__pycache__", ".*", *weights))
-        config = {**json.loads((draft / "config.json").read_text(encoding="utf-8")), **(overrides or {})}
+        config = {**json.loads((draft / "config.json").read_text(encoding="utf-8")), **overrides}
         (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         draw_weights(draft, spec)
+        seal.put(draft)
+        # Other processes may do the same at the same time. What is whole stays, as one of them may be reading it.
+        if os.path.lexists(folder) and not seal.holds(folder):
+            with suppress(FileNotFoundError):
+                folder.rename(Path(scratch) / "spoilt")
         try:
             draft.rename(folder)
         except OSError:
-            # Another process was faster; its folder has the same content.
-            if not folder.exists():
+            if not seal.holds(folder):
                 raise
-    return folder
 
 
 def materialised(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:

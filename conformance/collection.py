@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .checkpoint import CheckpointError
 from .finding import Outcome, Verdict
 from .request import Case
 from .requirement import FAMILIES, Level, module_of
@@ -136,7 +137,7 @@ class CaseItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Every finding with its detail, then the sentence that is not met."""
-        if isinstance(excinfo.value, SuiteFault):
+        if isinstance(excinfo.value, SuiteFault | CheckpointError):
             return str(excinfo.value)
         if not isinstance(excinfo.value, Unmet):
             return super().repr_failure(excinfo)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import adapters, checkpoint, equivalents, ledger, overrides
 from .requirement import Occasion, Requirement, requirements
-from .spec import AdapterSpec
+from .spec import AdapterSpec, printable
 
 if TYPE_CHECKING:
     from .mutants import Mutant
@@ -266,7 +266,7 @@ def _checkpoint(spec: AdapterSpec, name: str, trust: bool) -> Source:
 def label(name: str) -> str:
     """What a report calls a checkpoint: a path differs from host to host, and a report may not."""
     folder = Path(os.path.expanduser(name))
-    return f"checkpoint {folder.resolve().name if folder.is_dir() else name}"
+    return f"checkpoint {printable(folder.resolve().name if folder.is_dir() else name)}"
 
 
 def pinned(name: str, spec: AdapterSpec) -> str:

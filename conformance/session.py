@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import checkpoint
 from .collection import CaseItem, Suite
 from .finding import Outcome, Verdict
 from .mutant_items import MutantItem, Mutations
 from .report import document, terminal
 from .request import Case, Placed, Request
 from .requirement import FAMILIES, module_of
+from .spec import printable
 
 if TYPE_CHECKING:
     from .judge import Judge, Tools
@@ -90,7 +92,6 @@ class Run:
     def _start(self, spec: AdapterSpec) -> Judge:
         import torch
 
-        from . import checkpoint
         from .judge import Judge
         from .subject import Boot
 
@@ -163,6 +164,7 @@ class Books:
         self.document: dict[str, Any] = {}
         self.written: list[Path] = []
         self.unwritten: list[str] = []
+        self.stamps = self._stamps()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Without workers: what is left after everything deselected."""
@@ -201,6 +203,9 @@ class Books:
         if self.state != "COMPLETE":
             # Whoever looks at a part asks for no tidying up: syrupy deletes no file.
             self.config.option.no_cleanup = True
+        if self._changed():
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+            return
         self.document = document.build(self.request, self.expected, self.told, self.state, self.kills)
         if self.request.report is not None:
             self._write(self.request.report, document.text_of(self.document))
@@ -213,12 +218,26 @@ class Books:
         if session.exitstatus == pytest.ExitCode.OK and self._red():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _stamps(self) -> dict[Path, dict[str, Any]]:
+        return {source.folder: checkpoint.stamps(source.folder) for source in self.request.sources.values()}
+
+    def _changed(self) -> bool:
+        """Whether a model is another one by now: what was found is of neither, and nothing is written."""
+        for folder, now in self._stamps().items():
+            before = self.stamps[folder]
+            names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+            if names:
+                told = f"{printable(str(folder))}: {names[0]} changed while it was judged"
+                self.unwritten.append(f"ERROR: {told}; there is no report, run again once it is finished")
+        return bool(self.unwritten)
+
     def _write(self, path: Path, text: str) -> None:
         try:
             document.write_text(path, text)
             self.written.append(path)
         except OSError as error:
-            self.unwritten.append(f"ERROR: {path}: not written, what stood there still does: {error.strerror}")
+            told = f"{printable(str(path))}: not written, what stood there still does: {error.strerror}"
+            self.unwritten.append(f"ERROR: {told}")
 
     def _red(self) -> bool:
         """What pytest itself does not count as a failure, but a judge must."""

@@ -267,7 +267,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """Kind and text of an error, short enough for the middle of a message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()))[:300]}"
+
+
+def printable(text: str) -> str:
+    """A text as it may stand on a line of a terminal: a file's name may hold line breaks and escape sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def places(pattern: str, layers: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from .request import Request, RequestError, make
 from .requirement import FAMILIES, Level, module_of
 from .scheduling import Scopes
 from .session import BOOKS, GIVEN, RUN, XDIST, Books, Run
+from .spec import printable
 
 NODE = re.compile(rf"[./]*(?P<id>conformance\.(mutants\.)?({'|'.join(FAMILIES)})(::.*)?)")
 """The node id of a case or a mutant, as pytest prints it in any folder."""
@@ -49,7 +50,7 @@ def start(config: pytest.Config) -> None:
             )
         )
     except RequestError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(printable(str(error))) from None
     if not config.pluginmanager.hasplugin("syrupy"):
         raise pytest.UsageError("--adapter: snapshots need the plugin syrupy; add -p syrupy, or drop -p no:syrupy")
     _stay(config)

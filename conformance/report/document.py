@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -195,11 +196,15 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
+            # Some disks say only now that they are full; and after a power cut a name could stand for an empty file.
+            file.flush()
+            os.fsync(handle)
         os.chmod(draft, 0o644)
         os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    finally:
+        # It has its name by now, or is not needed: an interrupt can come at any point.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
 
 
 def deviations(document: Document) -> str:

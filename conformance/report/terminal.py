@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..finding import MET
 from ..requirement import FAMILIES
-from ..spec import pattern_of
+from ..spec import pattern_of, printable
 from . import proof
 from .badge import counts, label
 
@@ -35,7 +35,7 @@ def show(out: pytest.TerminalReporter, document: Document, written: Sequence[obj
         for line in folded(closing(adapter, state), indent=4):
             out.line(line, **{colour: True, "bold": True})
     for path in written:
-        out.line(f"written: {path}")
+        out.line(f"written: {printable(str(path))}")
 
 
 def plain(document: Document, verbose: bool = False) -> Iterator[str]:
