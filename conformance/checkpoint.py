@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import types
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import bounds, seal
+from .scratch import scratch
 from .spec import AdapterSpec, in_one_line
 
 if TYPE_CHECKING:
@@ -304,11 +304,15 @@ def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object
     """
     folder = materialised(fixture, spec, overrides)
     if not seal.holds(folder):
+        from safetensors import SafetensorError
+
         try:
             _make(folder, fixture, spec, overrides or {})
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
+            # `copytree` raises one error for all files: a list of (from, to, why).
+            why = error.args[0][0][2] if isinstance(error, shutil.Error) else in_one_line(error)
             raise CheckpointError(
-                f"{folder.parent}: weights cannot be kept there: {error.strerror or error}; "
+                f"{folder.parent}: weights cannot be kept there: {why}; "
                 "make room, or name another place as XDG_CACHE_HOME"
             ) from error
     return folder
@@ -316,8 +320,8 @@ def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object
 
 def _make(folder: Path, fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
-        draft = Path(scratch) / "checkpoint"
+    with scratch(".making-", folder.parent) as making:
+        draft = making / "checkpoint"
         weights = (f"*{suffix}" for suffix in (*PICKLES, ".safetensors", ".index.json"))
         shutil.copytree(fixture, draft, ignore=shutil.ignore_patterns("__pycache__", ".*", *weights))
         config = {**json.loads((draft / "config.json").read_text(encoding="utf-8")), **overrides}
@@ -327,7 +331,7 @@ def _make(folder: Path, fixture: Path, spec: AdapterSpec, overrides: Mapping[str
         # Other processes may do the same at the same time. What is whole stays, as one of them may be reading it.
         if os.path.lexists(folder) and not seal.holds(folder):
             with suppress(FileNotFoundError):
-                folder.rename(Path(scratch) / "spoilt")
+                folder.rename(making / "spoilt")
         try:
             draft.rename(folder)
         except OSError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from .scratch import scratch
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -24,8 +25,8 @@ def offline() -> Iterator[None]:
     transformers copies remote code into `HF_MODULES_CACHE`; processes that share one race for its files.
     """
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="conformance-modules-", ignore_cleanup_errors=True) as modules:
-        os.environ.update(QUIET, HF_MODULES_CACHE=modules)
+    with scratch("conformance-modules-") as modules:
+        os.environ.update(QUIET, HF_MODULES_CACHE=str(modules))
         hub = sys.modules.get("huggingface_hub.constants")
         online = getattr(hub, "HF_HUB_OFFLINE", True)
         if hub is not None:

@@ -88,9 +88,12 @@ def _hold_against_baselines(folder: Path, found: Iterable[Override]) -> None:
     together: dict[str, list[str]] = {}
     for entry in found:
         baseline = folder / f"{entry.snapshot}.txt"
-        if not baseline.exists():
+        if not baseline.is_file():
             raise OverrideError(f"{entry.where}: there is no {baseline.name}; make it with --snapshot-update first")
-        text = baseline.read_text(encoding="utf-8").splitlines()
+        try:
+            text = baseline.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise OverrideError(f"{entry.where}: {baseline.name} holds bytes that are no text; restore it") from None
         if entry.in_force():
             together[entry.snapshot] = entry.applied(together.get(entry.snapshot, text))
         else:

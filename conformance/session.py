@@ -161,6 +161,7 @@ class Books:
         self.selected: set[str] | None = None
         self.told: dict[str, dict[str, Any]] = {}
         self.kills: dict[str, dict[str, Any]] = {}
+        self.lost: set[str] = set()
         self.document: dict[str, Any] = {}
         self.written: list[Path] = []
         self.unwritten: list[str] = []
@@ -188,10 +189,15 @@ class Books:
         if kill is not None:
             self.kills[kill["node"]] = kill
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Note a case in which a worker was lost; another may judge it again, and nobody knows why the first was."""
+        self.lost.add(crashitem)
+
     @property
     def state(self) -> str:
-        """COMPLETE, PARTIAL (the user narrowed the run) or INCOMPLETE (selected cases were never reported)."""
-        if self.selected is None or self.selected - self.told.keys() - self.kills.keys():
+        """COMPLETE, PARTIAL (the user narrowed the run) or INCOMPLETE (cases never reported, or a worker lost)."""
+        if self.selected is None or self.lost or self.selected - self.told.keys() - self.kills.keys():
             return "INCOMPLETE"
         return "COMPLETE" if self.selected == self.expected.keys() | self.placed.keys() else "PARTIAL"
 

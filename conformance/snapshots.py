@@ -85,11 +85,15 @@ def reader(assertion: Any) -> Snapshot:
 def differences(path: Path, lines: Sequence[str]) -> Iterator[Finding]:
     """What a reviewer would see: the lines that changed, none when the file, with its overrides, holds just these."""
     name = path.stem.partition("[")[0]
-    if not path.exists():
+    if not path.is_file():
         yield Finding("no-snapshot", name, got="no committed snapshot", want="one; make it with --snapshot-update")
         return
     want = "the snapshot; accept with --snapshot-update"
-    before = path.read_text(encoding="utf-8").splitlines()
+    try:
+        before = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        yield Finding("changed", name, got="bytes that are no text", want=want)
+        return
     for entry in overrides.in_force(path):
         if before == list(lines):
             yield Finding("stale", name, got="the baseline", want=f"the lines of {_entry(entry)}; delete it")

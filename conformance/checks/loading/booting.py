@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import sysconfig
 import traceback
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from ...pair import Pair
     from ...subject import Boot
 
+OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""A disk that is full or read-only and files that are too many say nothing about an adapter."""
+
 
 @requirement("loading/boots", level=MUST)
 def boots(boot: Boot) -> Iterator[Finding]:
@@ -30,6 +34,8 @@ def boots(boot: Boot) -> Iterator[Finding]:
         with unplugged() as asked:
             _ = boot.bridge
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+            raise
         yield _raised(error)
     for host in dict.fromkeys(asked):
         yield Finding("network", "boot", got=f"a connection to {host}", want="none", case=host)
