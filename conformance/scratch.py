@@ -42,8 +42,10 @@ def _locked(folder: Path) -> int:
 
 
 def _sweep(folder: Path) -> None:
+    if fcntl is None or folder.is_symlink():
+        return
     try:
-        lock = os.open(folder / LOCK, os.O_WRONLY)
+        lock = os.open(folder / LOCK, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return
     try:

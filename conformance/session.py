@@ -220,7 +220,7 @@ class Books:
 
             self._write(self.request.html, html.render(self.document))
         if self.request.deviations is not None:
-            self._write(self.request.deviations, document.deviations(self.document))
+            self._write(self.request.deviations, document.deviations(self.document), fresh=True)
         if session.exitstatus == pytest.ExitCode.OK and self._red():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -237,9 +237,9 @@ class Books:
                 self.unwritten.append(f"ERROR: {told}; there is no report, run again once it is finished")
         return bool(self.unwritten)
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, text: str, *, fresh: bool = False) -> None:
         try:
-            document.write_text(path, text)
+            document.write_text(path, text, fresh=fresh)
             self.written.append(path)
         except OSError as error:
             told = f"{printable(str(path))}: not written, what stood there still does: {error.strerror}"

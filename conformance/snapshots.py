@@ -14,6 +14,7 @@ from syrupy.location import PyTestLocation
 
 from . import overrides
 from .finding import Finding
+from .report.document import write_text
 
 Snapshot = Callable[[Sequence[str]], Iterator[Finding]]
 """`snapshot(lines)`: findings unless the lines are those that are committed for the case."""
@@ -58,6 +59,12 @@ class TextFiles(SingleFileSnapshotExtension):
         return strays
 
     @classmethod
+    def write_snapshot_collection(cls, *, snapshot_collection: Any, **options: Any) -> None:
+        """Put a new text in the place of the old one, as a whole or not at all."""
+        (snapshot,) = snapshot_collection
+        write_text(Path(snapshot_collection.location), str(snapshot.data))
+
+    @classmethod
     def matches_test_location(cls, *args: Any, **kwargs: Any) -> bool:
         """Virtual items have no file for syrupy to relate a folder to."""
         return True
@@ -76,7 +83,12 @@ def reader(assertion: Any) -> Snapshot:
             text = path.read_text(encoding="utf-8")
             if found:
                 return
-        if assertion.use_extension(TextFiles) != text:
+        asserted = assertion.use_extension(TextFiles)
+        if asserted != text:
+            # Of what kept it from writing syrupy tells only in assertions of the user's own.
+            failed = asserted.executions[asserted.num_executions - 1].exception
+            if isinstance(failed, OSError) and not path.is_dir():
+                raise failed
             yield from differences(path, lines)
 
     return compare

@@ -424,6 +424,51 @@ def test_a_broken_snapshot_is_a_finding_and_left_as_it_is(
     assert (pytester.path / "mine.deviations.toml").read_bytes() == ledger
 
 
+OUT_OF_ROOM = """
+import resource
+
+def judged(judge):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        judge()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name.startswith("component_map"):
+            judge = item.runtest
+            item.runtest = lambda: judged(judge)
+"""
+
+
+def test_an_update_without_room_leaves_the_old_snapshot(
+    pytester: pytest.Pytester, start: Callable, third_party: Callable
+) -> None:
+    pytester.syspathinsert()
+    adapter = third_party()
+    path = pytester.path / "snapshots" / "mine" / "component_map[mine].txt"
+    path.write_text(f"{path.read_text()}one line more\n")
+    before = content(path.parent)
+    pytester.makeconftest(OUT_OF_ROOM)
+    run = start("--adapter", adapter, "-k", "component_map", "--snapshot-update")
+    assert run.end() == 1
+    assert "File too large" in run.text
+    assert content(path.parent) == before
+
+
+def test_drafts_do_not_replace_what_was_written_meanwhile(
+    pytester: pytest.Pytester, run: Callable, model: Path
+) -> None:
+    pytester.makeconftest(CHANGE.format(name="../mine.toml", change="path.write_text('reasons')"))
+    found = run("--adapter", "bd3lm", "-k", "truths or parameters", "--write-deviations", "mine.toml")
+    assert found.result.ret == 1
+    told = f"ERROR: {pytester.path}/mine.toml: not written, what stood there still does: File exists"
+    assert told in found.result.outlines
+    assert (pytester.path / "mine.toml").read_text() == "reasons"
+
+
 # Clocks.
 
 JUMPS = """

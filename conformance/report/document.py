@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -190,8 +191,8 @@ def text_of(document: Document) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically: beside its place first, then renamed."""
+def write_text(path: Path, text: str, *, fresh: bool = False) -> None:
+    """Write a text file atomically: beside its place first, then renamed; where `fresh`, over nothing."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -200,6 +201,8 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(handle)
         os.chmod(draft, 0o644)
+        if fresh and path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         os.replace(draft, path)
     finally:
         # It has its name by now, or is not needed: an interrupt can come at any point.
