@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import bounds, seal
+from .bounds import CheckpointError as CheckpointError
+from .bounds import json_object
 from .scratch import scratch
 from .spec import AdapterSpec, in_one_line
 
@@ -29,15 +31,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-TOKENIZER = "tokenizer_config.json"
-ON_TOP = "adapter_config.json"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
-LARGEST = 64 * 2**20  # bytes of a JSON file; the index of a model of 671 billion parameters takes 9 million
 RECIPE = "1"  # how fixture weights are drawn; raise it when `draw_weights` changes
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says what is wrong with it and what to do."""
 
 
 def fixture_roots() -> tuple[Path, Path]:
@@ -93,8 +88,8 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder}: no config.json; name the folder of one checkpoint")
-    _enclosed(folder)
-    config = _json_object(path)
+    bounds.check(folder)
+    config = json_object(path)
     found = config.get("architectures")
     if not isinstance(found, list) or spec.architecture not in found:
         raise CheckpointError(
@@ -118,35 +113,10 @@ def read_config(folder: Path, spec: AdapterSpec) -> dict[str, Any]:
     return {**config, **spec.overrides}
 
 
-def _enclosed(folder: Path) -> None:
-    """Refuse a folder whose config, code or tokenizer comes from elsewhere; what it names is not looked at."""
-    for link, target in bounds.links_out(folder):
-        raise CheckpointError(f"{link}: is a link out of its folder, to {target}; put the file itself there")
-    if (folder / ON_TOP).exists():
-        raise CheckpointError(f"{folder}: holds {ON_TOP}, which goes on top of another model; merge the two first")
-    for path in (folder / "config.json", folder / TOKENIZER):
-        for auto, named in bounds.classes_elsewhere(_json_object(path)) if path.is_file() else ():
-            raise CheckpointError(
-                f"{path}: auto_map names {named!r} for {auto}; want FILE.CLASS of a Python file in that folder"
-            )
-
-
 def own_fields(folder: Path) -> dict[str, Any]:
     """Fields of config.json, but for those that say which code it goes with."""
-    found = _json_object(folder / "config.json")
+    found = json_object(folder / "config.json")
     return {name: value for name, value in found.items() if name not in ("auto_map", "architectures", "model_type")}
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    if (size := path.stat().st_size) > LARGEST:
-        raise CheckpointError(f"{path}: {size} bytes are more than any config or index has; fetch it again")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}; fetch it again") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: holds a JSON {type(found).__name__}, want an object; fetch it again")
-    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -161,7 +131,7 @@ def weight_files(folder: Path) -> list[Path]:
                 f"{folder}: weights only as {pickles[0]}, a pickle, which can run code; convert them to {WEIGHTS}"
             )
         raise CheckpointError(f"{folder}: no weights; want {WEIGHTS}, or shards with {INDEX}")
-    shards = _json_object(index).get("weight_map")
+    shards = json_object(index).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensors to files; fetch it again")
     for name in sorted(set(shards.values())):
@@ -283,17 +253,6 @@ def weights_key(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What tells that a file which a run reads was written anew, without reading it; empty where there is no folder."""
-    found = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        read = path.suffix in {".py", ".safetensors"} or path.name in ("config.json", INDEX)
-        if (read or path.name.startswith("tokenizer")) and path.is_file():
-            status = path.stat()
-            found[path.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return found
 
 
 def materialise(fixture: Path, spec: AdapterSpec, overrides: Mapping[str, object] | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""A seal: the digest of a folder, kept in it, which tells whether all that was put there still is what it was."""
+"""Whether a folder still is what it was: by a seal, the digest of all that was put there, or by its files' stamps."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def holds(folder: Path) -> bool:
         return (folder / NAME).read_bytes() == _digest(folder)
     except OSError:
         return False
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What tells that a file which a run reads was written anew, without reading it; empty where there is no folder."""
+    found = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        read = path.suffix in {".py", ".safetensors"} or path.name in ("config.json", "model.safetensors.index.json")
+        if (read or path.name.startswith("tokenizer")) and path.is_file():
+            status = path.stat()
+            found[path.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
 
 
 def _digest(folder: Path) -> bytes:

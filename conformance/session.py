@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import checkpoint
+from . import checkpoint, seal
 from .collection import CaseItem, Suite
 from .finding import Outcome, Verdict
 from .mutant_items import MutantItem, Mutations
@@ -225,7 +225,7 @@ class Books:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _stamps(self) -> dict[Path, dict[str, Any]]:
-        return {source.folder: checkpoint.stamps(source.folder) for source in self.request.sources.values()}
+        return {source.folder: seal.stamps(source.folder) for source in self.request.sources.values()}
 
     def _changed(self) -> bool:
         """Whether a model is another one by now: what was found is of neither, and nothing is written."""

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,8 @@ def test_links_within_the_folder_and_to_weights_on_another_disk_are_followed(
     (model / "modeling_bd3lm.py").symlink_to("code.py")
     (model / "model.safetensors").unlink()
     (model / "model.safetensors").symlink_to(elsewhere / "model.safetensors")
+    (model / ".venv").mkdir()
+    (model / ".venv" / "python").symlink_to(sys.executable)
     found = run("--adapter", "bd3lm", "--checkpoint", str(model), TRUST, "-k", "truths")
     assert found.result.ret == 0
     assert not sign.exists()
@@ -256,6 +259,25 @@ def test_an_index_names_files_of_its_folder(refused: Callable, model: Path, else
     index.write_text(json.dumps({"weight_map": {"a": name}}))
     message = f"{index}: weight_map names {name!r}; want safetensors files of that folder"
     refused(message, "--adapter", "bd3lm", "--checkpoint", model, TRUST)
+
+
+# Names of folders.
+
+
+def test_a_folder_of_any_name_is_judged_and_told_on_one_line(
+    pytester: pytest.Pytester, run: Callable, refused: Callable, model: Path
+) -> None:
+    folder = model.rename(pytester.path / 'a modèle-模型 @%s{x} "q"\n\x1b[31m')
+    shown = str(folder).replace("\n", "\\n").replace("\x1b", "\\x1b")
+    refused(
+        f"--checkpoint {shown}: holds code of its own; add --trust-remote-code to run it",
+        *("--adapter", "bd3lm", "--checkpoint", folder),
+    )
+    found = run("--adapter", "bd3lm", "--checkpoint", str(folder), TRUST, "-k", "truths")
+    assert found.result.ret == 0
+    (adapter,) = found.report["verdicts"]["adapters"]
+    assert adapter["model"]["label"] == f"checkpoint {Path(shown).name}"
+    assert "\x1b" not in found.text
 
 
 # Files that are none.
