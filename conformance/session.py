@@ -234,7 +234,7 @@ class Books:
             names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             if names:
                 told = f"{printable(str(folder))}: {names[0]} changed while it was judged"
-                self.unwritten.append(f"ERROR: {told}; there is no report, run again once it is finished")
+                self.unwritten.append(f"ERROR: {told}; nothing is written, run again once it is finished")
         return bool(self.unwritten)
 
     def _write(self, path: Path, text: str, *, fresh: bool = False) -> None:

@@ -392,7 +392,7 @@ def test_a_checkpoint_that_changes_while_it_is_judged_has_no_report(
     found = run("--adapter", "bd3lm", "--checkpoint", "model", "--trust-remote-code", "-k", "truths or parameters")
     assert found.result.ret == 1
     assert found.report == {}
-    told = f"ERROR: {model}: {name} changed while it was judged; there is no report, run again once it is finished"
+    told = f"ERROR: {model}: {name} changed while it was judged; nothing is written, run again once it is finished"
     assert told in found.result.outlines
 
 
