@@ -16,6 +16,7 @@ import pytest
 import reports
 
 from conformance.report import document, html
+from conformance.report.html import hooks, masks
 
 Report = dict[str, Any]
 
@@ -332,6 +333,41 @@ def test_errors_are_drawn_beside_budgets(read: Callable, report: Report) -> None
 def test_errors_that_are_declared_are_called_so(read: Callable, report: Report) -> None:
     plot = read(alone(report, "bd3lm")).locator("figure.plot").first
     assert "4 beyond, all of them declared, first blocks.0.hook_attn_out." in plot.inner_text()
+
+
+def test_layers_that_are_alike_share_a_line() -> None:
+    names = [f"blocks.{layer}.hook_in" for layer in range(4)]
+    facts = {"canonical": [*names, "embed.hook_out"], "aliases": {f"blocks.{n}.hook_pre": names[n] for n in range(4)}}
+    tree = {"facts": {"tree": ["embed.hook_out: float32 batch n = hook_embed", "blocks.0.hook_in: float32 batch n"]}}
+    taps = [{"at": name, "error": 1e-7 * n, "budget": 1e-6} for n, name in enumerate(["embed.hook_out", *names])]
+    results = [
+        {"requirement": "hooks/fires", "layout": "plain", "facts": {"hooks": {**facts, "refused": []}}},
+        {"requirement": "snapshot/hook-tree", "layout": "plain", **tree},
+    ]
+    covered = {"advertised": 9, "proven": 8, "wrong": ["blocks.2.hook_pre"], "dead": [], "refused": [], "unknown": []}
+    (found,) = hooks.trees(results, {"plain": covered}, {"plain": taps})
+    lines = [("".join(name.shown), name.fires, name.shape, name.error, name.fate) for name in found.names]
+    assert lines == [
+        ("embed.hook_out", "1", "float32 batch n", 0.0, "proven"),
+        ("blocks.0,1,3.hook_in", "2 … 5", "float32 batch n", 4e-7, "proven"),
+        ("blocks.2.hook_in", "4", "float32 batch n", 3e-7, "proven"),
+        ("blocks.2.hook_pre", "4", "float32 batch n", None, "wrong"),
+    ]
+
+
+def test_of_a_long_stream_the_positions_that_were_tried_are_named() -> None:
+    bands = ["2: 0-1", "2: 0-3"]
+    fact = {"at": ["blocks.0"], "positions": "0-1 90-91", "want": bands, "got": ["3: 0-1", "1: 0-3"]}
+    result = {"requirement": "mask/relation", "layout": "train", "facts": {"relations": [fact]}}
+    (figure,) = masks.figures([result])
+    assert (figure.wrong, figure.first, figure.ends) == (2, "query 90 does not attend to key 90", (0, 91))
+    assert "4 positions, those that were tried: 0-1 90-91." in html.render(reports.document(result))
+
+
+@pytest.mark.parametrize("bands", [["nothing"], ["999999: 0-999999"], [7]])
+def test_what_is_no_relation_is_not_drawn(bands: list[Any]) -> None:
+    fact = {"at": ["blocks.0"], "positions": "0-1", "want": bands, "got": bands}
+    assert [*masks.figures([{"requirement": "mask/relation", "facts": {"relations": [fact]}}])] == []
 
 
 TIMED = {
