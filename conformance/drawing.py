@@ -20,7 +20,7 @@ CELL, MARGIN, HEAD, GAP = 8, 12, 44, 16
 """Of the picture, in its own units; `HEAD` is room for two lines of text."""
 
 STYLE = (
-    ".relation{font:12px sans-serif}.relation .ground{fill:#fff}.relation text{fill:#222}"
+    ".relation{font:12px sans-serif;shape-rendering:crispEdges}.relation .ground{fill:#fff}.relation text{fill:#222}"
     ".relation .off{fill:#eee}.relation .on{fill:#789}.relation .more{fill:url(#more)}.relation .less{fill:url(#less)}"
     "#more rect{fill:#d32}#more path{stroke:#fff}#less rect{fill:#e90}#less path{fill:#eee}"
     "@media(prefers-color-scheme:dark){.relation .ground{fill:#181b1f}.relation text{fill:#ddd}"
