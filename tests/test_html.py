@@ -16,7 +16,7 @@ import pytest
 import reports
 
 from conformance.report import document, html
-from conformance.report.html import hooks, masks
+from conformance.report.html import hooks, masks, taps
 
 Report = dict[str, Any]
 
@@ -333,6 +333,16 @@ def test_errors_are_drawn_beside_budgets(read: Callable, report: Report) -> None
 def test_errors_that_are_declared_are_called_so(read: Callable, report: Report) -> None:
     plot = read(alone(report, "bd3lm")).locator("figure.plot").first
     assert "4 beyond, all of them declared, first blocks.0.hook_attn_out." in plot.inner_text()
+
+
+def test_an_error_that_is_no_number_lies_at_the_edge() -> None:
+    from conformance.checks.parity.taps import _figure
+
+    assert [_figure(size) for size in (0.00012345, 1.797e308, float("inf"))] == [0.000123, None, None]
+    errors = [1e-7, None, 1e300, 0.0]
+    drawn = taps.plot("plain", [{"at": f"tap {n}", "error": error, "budget": 1e-6} for n, error in enumerate(errors)])
+    assert [(point.at, point.y) for point in drawn.wrong] == [("tap 1", drawn.top), ("tap 2", drawn.top)]
+    assert (drawn.equal, drawn.good.count("M")) == (1, 2)
 
 
 def test_layers_that_are_alike_share_a_line() -> None:
