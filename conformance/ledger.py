@@ -135,6 +135,8 @@ def _entry(where: str, item: Mapping[str, Any], known: Mapping[str, Requirement]
         raise LedgerError(f"{where}: unknown requirement {item['requirement']!r}{nearest(item['requirement'], known)}")
     if item["requirement"] in UNDECLARABLE and item["finding"] not in UNDECLARABLE[item["requirement"]]:
         raise LedgerError(f"{where}: {item['requirement']} cannot be declared, all else rests on it; mend it")
+    if item["finding"] == "unconfirmed":
+        raise LedgerError(f"{where}: a question cannot be declared; answer it, then take it out of the spec's `todo`")
     if item["finding"] == "unknown":
         raise LedgerError(f"{where}: what no one has judged cannot be declared; name a point or an oracle tap for it")
     layouts, names = item.get("layouts", []), [layout.name for layout in spec.layouts]

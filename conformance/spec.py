@@ -127,7 +127,9 @@ class AdapterSpec:
     the token at i + `shift`; before the tokens' keys stand those of so many learned `slots`, which every query sees;
     `bench` are the config fields of a size at which arithmetic dominates, `ceilings` the ratios of bridge over model
     allowed there, by kind, where they are not those of `CEILINGS`; `checkpoint` is OWNER/NAME@REV, the model to judge
-    where there is no fixture, and the revision at which `--checkpoint OWNER/NAME` is judged where it names none.
+    where there is no fixture, and the revision at which `--checkpoint OWNER/NAME` is judged where it names none;
+    `todo` are questions about fields, by their names, that whoever drafted the spec could not answer: while one is
+    left every run names it, and none conforms.
 
     Raises:
         ValueError: a name that makes no id, a layout twice, an unknown capability or one that is declined although
@@ -168,6 +170,7 @@ class AdapterSpec:
     bench: Mapping[str, object] = field(default_factory=dict)
     ceilings: Mapping[str, float] = field(default_factory=dict)
     axes: tuple[str, ...] = ()
+    todo: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         implied = truths.implied(self.sizes, self.mask_token, self.rotary)
@@ -183,6 +186,9 @@ class AdapterSpec:
                 raise ValueError(
                     f"spec {self.name!r}: capability {name!r} is declined with NotYet(...) or Impossible(...)"
                 )
+        for name in self.todo:
+            if name not in self.__slots__:
+                raise ValueError(f"spec {self.name!r}: todo asks about {name!r}{nearest(name, self.__slots__)}")
         if missing := [name for name in SIZES if name not in self.sizes]:
             raise ValueError(f"spec {self.name!r}: sizes lacks {', '.join(missing)}; say which config field holds it")
         if self.sampler is not None and "denoise" in self.capabilities:

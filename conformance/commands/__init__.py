@@ -8,7 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ("diff", "explain", "gate", "list", "logits", "matrix", "merge", "plan", "show")
+COMMANDS: tuple[str, ...] = (
+    "diff",
+    "explain",
+    "gate",
+    "list",
+    "logits",
+    "matrix",
+    "merge",
+    "new-adapter",
+    "plan",
+    "show",
+)
 """Each is a module here with `arguments(parser)` and `run(given) -> int`; its first line is the help of the command."""
 
 CANNOT = 4
@@ -30,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = importlib.import_module(f".{name}", __name__)
+        module = importlib.import_module(f".{name.replace('-', '_')}", __name__)
         first = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=first, description=module.__doc__)
         module.arguments(command)

@@ -219,7 +219,7 @@ def _drafts(adapter: Mapping[str, Any]) -> str:
     def found() -> Iterator[tuple[str, str | None, str, str]]:
         for result in adapter["results"]:
             for finding in result.get("findings", []):
-                if finding["code"] not in LEDGER_CODES:
+                if finding["code"] not in (*LEDGER_CODES, "unconfirmed"):
                     yield result["requirement"], result.get("layout"), finding["at"], finding["code"]
 
     return ledger.draft(found(), adapter["sizes"].get("layers", 0), adapter["layouts"])

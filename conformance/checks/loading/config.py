@@ -24,6 +24,9 @@ def config_truths(boot: Boot) -> Iterator[Finding]:
     """
     from ...truths import told
 
+    for name, question in boot.spec.todo.items():
+        # A ledger cannot declare these: what nobody has looked at is not known.
+        yield Finding("unconfirmed", f"spec.{name}", got="a draft", want=question)
     for name in sorted(ASKED - boot.spec.truths.keys()):
         want = "what is true of the model: analysis code reads it"
         yield Finding("undeclared", f"cfg.{name}", got="not among the spec's truths", want=want)

@@ -1,0 +1,1 @@
+"""Drafting: the first spec of an adapter, from a model folder, with what could not be told left as questions."""
