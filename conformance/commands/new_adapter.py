@@ -12,8 +12,12 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import CommandError
+
+if TYPE_CHECKING:
+    from ..drafting.folder import Folder
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run and copy the code of the folder")
 
 
-LEDGER = """# Deviations of {name} that are known, each with its reason: see docs/new-adapter.md. None yet.
-"""
+LEDGER = "# Deviations of {name} that are known, each with its reason: see docs/new-adapter.md. None yet.\n"
 
 
 def run(given: argparse.Namespace) -> int:
@@ -92,22 +95,20 @@ def _named(sizes: list[str]) -> list[tuple[str, str]]:
     return [(text.partition("=")[0], text.partition("=")[2]) for text in sizes]
 
 
-def _write(name: str, folder: object, output: Path, adapter: str | None) -> dict[str, str]:
+def _write(name: str, folder: Folder, output: Path, adapter: str | None) -> dict[str, str]:
     """Make all three in a folder beside them, then move them: they are there together or not at all."""
-    from ..drafting.draft import draft
-    from ..drafting.folder import Folder
+    from ..drafting import draft
     from ..offline import offline
 
-    assert isinstance(folder, Folder)
     with offline(), tempfile.TemporaryDirectory(dir=output, prefix=".drafting-") as scratch:
-        made = _targets(name, Path(scratch))
-        folder.copy(made[0])
-        drafted = draft(name, folder, made[0].resolve(), adapter)
-        made[1].write_text(LEDGER.format(name=name), encoding="utf-8")
-        made[2].write_text(drafted.text, encoding="utf-8")
+        model, ledger, spec = made = _targets(name, Path(scratch))
+        folder.copy(model)
+        text, todo = draft(name, folder, model.resolve(), adapter)
+        ledger.write_text(LEDGER.format(name=name), encoding="utf-8")
+        spec.write_text(text, encoding="utf-8")
         for here, there in zip(made, _targets(name, output), strict=True):
             here.rename(there)
-    return dict(drafted.todo)
+    return todo
 
 
 def _tell(name: str, output: Path, todo: dict[str, str]) -> None:

@@ -44,10 +44,9 @@ class Folder:
 
     def copy(self, to: Path) -> None:
         """Write the small model: code, config and tokenizer, no weights."""
-        left_out = (f"*{ending}" for ending in (*checkpoint.PICKLES, ".safetensors", ".index.json"))
-        shutil.copytree(
-            self.path, to, ignore=shutil.ignore_patterns("__pycache__", ".*", *left_out, *self._tokenizer())
-        )
+        weights = (f"*{ending}" for ending in (*checkpoint.PICKLES, ".safetensors", ".index.json"))
+        left_out = shutil.ignore_patterns("__pycache__", ".*", *weights, *self._tokenizer())
+        shutil.copytree(self.path, to, ignore=left_out)
         (to / "config.json").write_text(json.dumps(self.small, indent=2) + "\n", encoding="utf-8")
         defaults = to / "generation_config.json"
         if defaults.is_file():

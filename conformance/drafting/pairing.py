@@ -27,7 +27,7 @@ class Pairing:
 
 
 def adapter_class(folder: Folder, named: str | None) -> type:
-    """The class under test: the one named, or TransformerLens's for the architecture; DraftError where there is none."""
+    """The class under test, the one named or TransformerLens's for the architecture; DraftError where there is none."""
     if named is None:
         from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
@@ -51,16 +51,16 @@ def adapter_class(folder: Folder, named: str | None) -> type:
     return found
 
 
-def proposed(adapter: type, folder: Path, trusted: bool, overrides: Mapping[str, object]) -> dict[str, str]:
+def proposed(adapter: type, folder: Path, overrides: Mapping[str, object]) -> dict[str, str]:
     """Components of an adapter and the paths that it gives them, by the names that a bridge would have."""
     from transformer_lens.model_bridge.sources import _bridge_builder, _hf_format
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
     config.__dict__.update(overrides)
     architecture = _hf_format.determine_architecture_from_hf_config(config)
     cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture, str(folder), torch.float32)
-    cfg.trust_remote_code = trusted
+    cfg.trust_remote_code = True
     return dict(_walked(adapter(cfg).component_mapping, "", ""))
 
 
@@ -101,7 +101,7 @@ def _pattern(path: str, blocks: str) -> str:
 
 def out_of_order(points: Mapping[str, str], model: nn.Module, call: Any) -> list[str]:
     """Points that a forward passes before one that comes earlier in most transformers, as "ln2 before attn.q"."""
-    wanted = [name.replace("{L}", LAYER) for name in words.IN_ORDER]
+    wanted = words.IN_ORDER
     paths = {points[name].rstrip("?").replace("{layer}", "0"): name for name in wanted if name in points}
     fired: list[str] = []
     handles = [

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 
-WIDTH = 100
+WIDTH = 120
 
 HEAD = '''"""{architecture}: drafted by `conformance new-adapter`; what `todo` asks is to be answered, line by line.
 
@@ -54,18 +54,19 @@ def _uses(body: str, name: str) -> bool:
     return re.search(rf"\b{name}\b", re.sub(r'"[^"]*"', '""', body)) is not None
 
 
-def _written(value: object, indent: int) -> str:
-    """A value as source; mappings and tuples have an item a line, long texts several."""
+def _written(value: object, indent: int, before: int = 0) -> str:
+    """A value as source, behind so many columns; mappings and tuples have an item a line, long texts several."""
     inner, outer = " " * (indent + 4), " " * indent
     if isinstance(value, Code):
         return str(value)
     if isinstance(value, Mapping):
-        items = "".join(f"{inner}{_text(name)}: {_written(item, indent + 4)},\n" for name, item in value.items())
-        return f"{{\n{items}{outer}}}" if items else "{}"
+        names = {_text(name): item for name, item in value.items()}
+        items = (f"{name}: {_written(item, indent + 4, indent + len(name) + 6)}" for name, item in names.items())
+        return f"{{\n{''.join(f'{inner}{item},{chr(10)}' for item in items)}{outer}}}" if names else "{}"
     if isinstance(value, tuple):
         return f"(\n{''.join(f'{inner}{_written(item, indent + 4)},{chr(10)}' for item in value)}{outer})"
-    if isinstance(value, str) and len(value) > WIDTH - indent:
-        pieces = textwrap.wrap(value, WIDTH - indent, drop_whitespace=False, break_long_words=False)
+    if isinstance(value, str) and before + len(_text(value)) + 3 > WIDTH:
+        pieces = textwrap.wrap(value, WIDTH - indent - 6, drop_whitespace=False, break_long_words=False)
         return f"(\n{''.join(f'{inner}{_text(piece)}{chr(10)}' for piece in pieces)}{outer})"
     return _text(value) if isinstance(value, str) else repr(value)
 

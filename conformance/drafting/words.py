@@ -101,15 +101,6 @@ EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", 
 NORMS: Mapping[str, str] = {"rms": "RMS", "layernorm": "LN", "layer_norm": "LN"}
 """What TransformerLens calls a norm, by a part of the name of its class."""
 
-IN_ORDER = (
-    "embed",
-    "{L}.ln1",
-    "{L}.attn.q",
-    "{L}.attn.o",
-    "{L}.ln2",
-    "{L}.mlp.in",
-    "{L}.mlp.out",
-    "ln_final",
-    "unembed",
-)
+IN_LAYER = ("ln1", "attn.q", "attn.o", "ln2", "mlp.in", "mlp.out")
+IN_ORDER = ("embed", *(f"blocks.{{layer}}.{part}" for part in IN_LAYER), "ln_final", "unembed")
 """Points of most transformers in the order in which a forward passes them."""
