@@ -113,8 +113,7 @@ def _boot_with(
     # The steps of TransformerLens's own boot for one device, with the adapter given instead of looked up.
     import transformers
     from transformer_lens.model_bridge import TransformerBridge
-    from transformer_lens.model_bridge.sources import _bridge_builder, _hf_format
-    from transformer_lens.model_bridge.sources.transformers.helpers import get_hf_model_class_for_architecture
+    from transformer_lens.model_bridge.sources import _bridge_builder
     from transformer_lens.model_bridge.sources.transformers_driver import TransformersDriver
     from transformer_lens.utilities.attn_implementation import force_eager_attention
 
@@ -124,10 +123,7 @@ def _boot_with(
         config = copy.deepcopy(hf_model.config)
     config.__dict__.update(overrides)
     config.pad_token_id = getattr(config, "pad_token_id", None)
-    architecture = _hf_format.determine_architecture_from_hf_config(config)
-    cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture, folder, dtype)
-    cfg.trust_remote_code = trust_remote_code
-    adapter = adapter_class(cfg)
+    adapter = _adapter(adapter_class, config, folder, dtype, trust_remote_code)
     adapter.cfg.device = "cpu"
     loading = {
         "config": config,
@@ -142,10 +138,51 @@ def _boot_with(
         if getattr(adapter.cfg, "attn_implementation", None) is None:
             force_eager_attention(model)
     else:
-        model = get_hf_model_class_for_architecture(architecture).from_pretrained(folder, **loading)
+        model = auto_class(config, architecture_of(config)).from_pretrained(folder, **loading)
     adapter.prepare_model(model)
     tokenizer = _bridge_builder.configure_tokenizer(tokenizer, adapter.cfg)
     if prepare := getattr(adapter, "prepare_tokenizer", None):
         prepare(tokenizer)
     bridge_class: type[TransformerBridge] = getattr(adapter_class, "bridge_class", TransformerBridge)
     return bridge_class(model, adapter, tokenizer, driver=TransformersDriver(model, adapter, tokenizer))
+
+
+def _adapter(adapter_class: type, config: Any, folder: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """The adapter of a model by its config, before anything is loaded."""
+    from transformer_lens.model_bridge.sources import _bridge_builder
+
+    cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture_of(config), folder, dtype)
+    cfg.trust_remote_code = trust_remote_code
+    return adapter_class(cfg)
+
+
+def mapping_of(adapter_class: type, folder: Path, overrides: Mapping[str, object]) -> Mapping[str, Any]:
+    """The component mapping of an adapter on a model, whose config's code runs; nothing is loaded."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    config.__dict__.update(overrides)
+    adapter = _adapter(adapter_class, config, str(folder), torch.float32, True)
+    return adapter.component_mapping or {}
+
+
+def architecture_of(config: Any) -> str:
+    """The architecture by TransformerLens's reading of a config; of a model that it does not know, the first named."""
+    from transformer_lens.model_bridge.sources import _hf_format
+
+    try:
+        known: str = _hf_format.determine_architecture_from_hf_config(config)
+    except ValueError:
+        return str((config.architectures or ["none"])[0])
+    return known
+
+
+def auto_class(config: Any, architecture: str) -> Any:
+    """The Auto class that loads a model: TransformerLens's choice, unless the config maps the model to others only."""
+    import transformers
+    from transformer_lens.model_bridge.sources.transformers.helpers import get_hf_model_class_for_architecture
+
+    chosen = get_hf_model_class_for_architecture(architecture)
+    mapped = getattr(config, "auto_map", None) or {}
+    held = [auto for auto, path in mapped.items() if str(path).endswith(f".{architecture}")]
+    return chosen if not held or chosen.__name__ in held else getattr(transformers, held[0])

@@ -71,10 +71,6 @@ def _free(name: str, output: Path) -> None:
     """Refuse a name that cannot be imported, or that is taken."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise CommandError(f"NAME: got {name!r}, want the name of a module, such as my_model")
-    from ..adapters import names
-
-    if name in names() or importlib.util.find_spec(name) is not None:
-        raise CommandError(f"NAME: there is a {name!r} already; choose another, such as my_{name}")
     if not output.is_dir():
         raise CommandError(f"--output {output}: no such folder; make it first")
     if not os.access(output, os.W_OK):
@@ -82,6 +78,10 @@ def _free(name: str, output: Path) -> None:
     for path in _targets(name, output):
         if path.exists():
             raise CommandError(f"--output {output}: there is a {path.name} already, and nothing is overwritten")
+    from ..adapters import names
+
+    if name in names() or importlib.util.find_spec(name) is not None:
+        raise CommandError(f"NAME: there is a {name!r} already; choose another, such as my_{name}")
 
 
 def _targets(name: str, output: Path) -> tuple[Path, Path, Path]:

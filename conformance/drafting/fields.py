@@ -37,7 +37,7 @@ def fields(seen: Seen) -> dict[str, object]:
         "bench": {spec.sizes[size]: large for size, large in words.BENCH.items() if size in seen.sizes},
         "axes": tuple(size for size in AXES if size in seen.sizes),
     }
-    return {name: value for name, value in written.items() if value}
+    return {name: value for name, value in written.items() if value or name == "points"}
 
 
 def layouts(seen: Seen) -> Iterator[Code]:

@@ -69,15 +69,11 @@ def read(path: Path, named: Mapping[str, str]) -> Folder:
         DraftError: it is none of a model with code of its own, or a size that is needed has no field.
     """
     if not (path / "config.json").is_file():
-        raise DraftError(
-            f"--model {path}: no config.json; name the folder of one model, shaped like its hub repository"
-        )
+        raise DraftError(f"--model {path}: no config.json; name a folder shaped like the hub repository of one model")
     config = checkpoint.json_object(path / "config.json")
     architectures, autos = config.get("architectures"), config.get("auto_map")
     if not isinstance(architectures, list) or len(architectures) != 1:
-        raise DraftError(
-            f"--model {path}: config.json says architectures {architectures!r}, want the name of one class"
-        )
+        raise DraftError(f"--model {path}: architectures in config.json is {architectures!r}, want one class")
     if not isinstance(autos, dict) or "AutoConfig" not in autos:
         raise DraftError(
             f"--model {path}: config.json has no auto_map with AutoConfig, so the folder has no code to hold a bridge "

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from ..booting import mapping_of
+from ..booting import named as at_path
 from . import words
 from .folder import DraftError, Folder
 
@@ -38,10 +39,8 @@ def adapter_class(folder: Folder, named: str | None) -> type:
             )
         shipped: type = SUPPORTED_ARCHITECTURES[folder.architecture]
         return shipped
-    from ..booting import named as found_at
-
     try:
-        found = found_at(named)
+        found = at_path(named)
     except (ImportError, AttributeError, ValueError) as error:
         raise DraftError(
             f"--adapter {named}: {error}; write module:Class, and say where it lies, as in PYTHONPATH=."
@@ -53,19 +52,11 @@ def adapter_class(folder: Folder, named: str | None) -> type:
 
 def proposed(adapter: type, folder: Path, overrides: Mapping[str, object]) -> dict[str, str]:
     """Components of an adapter and the paths that it gives them, by the names that a bridge would have."""
-    from transformer_lens.model_bridge.sources import _bridge_builder, _hf_format
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-    config.__dict__.update(overrides)
-    architecture = _hf_format.determine_architecture_from_hf_config(config)
-    cfg = _bridge_builder.build_bridge_config_from_hf(config, architecture, str(folder), torch.float32)
-    cfg.trust_remote_code = True
-    return dict(_walked(adapter(cfg).component_mapping, "", ""))
+    return dict(_walked(mapping_of(adapter, folder, overrides), "", ""))
 
 
 def _walked(components: Mapping[str, Any], above: str, path: str) -> Iterator[tuple[str, str]]:
-    for name, component in (components or {}).items():
+    for name, component in components.items():
         own = ".".join(filter(None, (path, component.name)))
         ours = ".".join(filter(None, (above, name)))
         if not above and name == "blocks":

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from .. import checkpoint
+from ..booting import auto_class
 from ..layout import Layout, Span
 from ..oracles.relations import everyone
 from ..spec import AdapterSpec, in_one_line
@@ -124,17 +126,13 @@ def look(name: str, folder: Folder, copy: Path, adapter: str | None) -> Seen:
 
 
 def _auto_class(folder: Folder) -> str:
-    """The key of auto_map that TransformerLens loads this architecture by, or the first that has its class."""
-    from transformer_lens.model_bridge.sources.transformers.helpers import get_hf_model_class_for_architecture
-
-    held = [auto for auto, path in folder.autos.items() if str(path).endswith(f".{folder.architecture}")]
-    if not held:
+    """The key of auto_map by which the model is loaded."""
+    if not any(str(path).endswith(f".{folder.architecture}") for path in folder.autos.values()):
         raise DraftError(
             f"--model {folder.path}: auto_map of config.json has no class {folder.architecture}; "
             "add it, as AutoModelForMaskedLM or another"
         )
-    wanted = get_hf_model_class_for_architecture(folder.architecture).__name__
-    return wanted if wanted in held else held[0]
+    return str(auto_class(SimpleNamespace(auto_map=folder.autos), folder.architecture).__name__)
 
 
 def _running(spec: AdapterSpec, folder: Folder, copy: Path, config: Mapping[str, Any]) -> tuple[Any, Shim, Probed]:
