@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from conformance import commands
+from conformance.spec import AdapterSpec
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "new-adapter.md").read_text(encoding="utf-8")
@@ -37,7 +42,7 @@ def blocks(language: str) -> list[str]:
 
 
 FOLDER, SPEC = blocks("python")
-FIRST_RUN, LAST_RUN, DEFECT = blocks("sh")
+DRAFT, LOOK, FIRST_RUN, LAST_RUN, DEFECT = blocks("sh")
 
 
 @pytest.fixture
@@ -58,7 +63,24 @@ def test_an_empty_folder_and_the_page_make_an_adapter_that_conforms(
     pytest_in: Callable[[str], pytest.RunResult],
 ) -> None:
     exec(compile(FOLDER, "new-adapter.md", "exec"), {})
+    program, *arguments = shlex.split(DRAFT)
+    assert program == "conformance"
+    assert commands.main(arguments) == 0
+    drafted_spec = imported("my_mdlm")
+    assert Path("my_mdlm.deviations.toml").exists()
+
+    look = pytest_in(LOOK)
+    assert look.ret == pytest.ExitCode.TESTS_FAILED
+    look.stdout.no_fnmatch_line("ERROR*")
+    text = look.stdout.str()
+    assert "PARTIAL" in text
+    assert "FAILED conformance.loading::config_truths[my_mdlm]" in text
+    assert "FAILED conformance.parity::logits" not in text
+    for question in drafted_spec.todo:
+        assert f"spec.{question}: unconfirmed" in text
+
     Path("my_mdlm.py").write_text(SPEC)
+    answered(drafted_spec, imported("my_mdlm"))
 
     first = pytest_in(FIRST_RUN)
     assert first.ret == pytest.ExitCode.TESTS_FAILED
@@ -76,6 +98,26 @@ def test_an_empty_folder_and_the_page_make_an_adapter_that_conforms(
     defect = pytest_in(DEFECT)
     assert defect.ret == 0
     defect.stdout.fnmatch_lines(["hooks *1/1*"])
+
+
+def imported(name: str) -> AdapterSpec:
+    """The spec in a module as it now stands in this folder."""
+    sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    found: AdapterSpec = importlib.import_module(name).SPEC
+    del sys.modules[name]
+    return found
+
+
+def answered(draft: AdapterSpec, spec: AdapterSpec) -> None:
+    """What the draft told without asking stays, and all that it asked is answered."""
+    for field in ("name", "architecture", "auto_class", "fixture", "points"):
+        assert getattr(draft, field) == getattr(spec, field), field
+    assert draft.sizes == spec.sizes
+    assert draft.truths.items() <= {**spec.truths}.items()
+    assert [layout.relation for layout in draft.layouts] == [layout.relation for layout in spec.layouts]
+    assert draft.todo
+    assert not spec.todo
 
 
 def finding_of(entry: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -131,7 +173,9 @@ def test_the_ledger_entry_of_the_page_is_the_one_that_is_declared() -> None:
     assert finding_of(entry) in OF_THIS_MODEL
 
 
-def test_the_options_of_the_page_exist(pytester: pytest.Pytester) -> None:
-    text = pytester.runpytest_inprocess("--help").stdout.str()
+def test_the_options_of_the_page_exist(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        commands.main(["new-adapter", "--help"])
+    text = capsys.readouterr().out + pytester.runpytest_inprocess("--help").stdout.str()
     options = set(re.findall(r"--[a-z][a-z-]+", PAGE))
     assert [option for option in sorted(options) if option not in text] == []

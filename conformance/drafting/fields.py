@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import words
+from . import probing, words
 from .pairing import LAYER
 from .probing import Call
 from .seen import Seen
@@ -26,7 +26,7 @@ def fields(seen: Seen) -> dict[str, object]:
         "fixture": Code(f'str(Path(__file__).parent / "{seen.name}")'),
         "overrides": dict(spec.overrides),
         "shim": Code("shim") if seen.shim.source else None,
-        "sizes": dict(spec.sizes),
+        "sizes": sizes(seen),
         "layouts": tuple(layouts(seen)),
         "mask_token": Code('Size("mask")') if has_mask else None,
         "points": dict(seen.pairs.points),
@@ -38,6 +38,12 @@ def fields(seen: Seen) -> dict[str, object]:
         "axes": tuple(size for size in AXES if size in seen.sizes),
     }
     return {name: value for name, value in written.items() if value or name == "points"}
+
+
+def sizes(seen: Seen) -> dict[str, str]:
+    """Sizes and their fields; of blocks only where the model was found to have them."""
+    blocks = any(str(call.relation) in probing.IN_BLOCKS for call in seen.probed.calls)
+    return {size: field for size, field in seen.spec.sizes.items() if size != "block" or blocks}
 
 
 def layouts(seen: Seen) -> Iterator[Code]:

@@ -29,6 +29,9 @@ RELATIONS: Mapping[str, Relation] = {
 }
 """Relations that are looked for; through many layers each is still itself."""
 
+IN_BLOCKS = frozenset({"block_causal", "block_diffusion_training"})
+"""Those that go by the block size of the config."""
+
 HANDED: Mapping[str, Relation] = {
     "right_padded": relations.right_padded,
     "blocks_of(4)": relations.blocks_of(4),
@@ -170,8 +173,9 @@ def _heeded(model: Model, name: str, levels: Mapping[str, float]) -> Iterator[Ca
 def _told(model: Model, seen: Tensor) -> str | None:
     queries, keys = seen.shape
     for name, relation in RELATIONS.items():
-        needs_blocks = name.startswith("block") and "block" not in model.sizes
-        if not needs_blocks and torch.equal(model.related(relation, keys)[:queries], seen):
+        if name in IN_BLOCKS and "block" not in model.sizes:
+            continue
+        if torch.equal(model.related(relation, keys)[:queries], seen):
             return name
     return None
 
