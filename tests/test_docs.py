@@ -54,6 +54,17 @@ def test_what_the_readme_does_with_a_sampler_that_a_model_brings_along(capsys: p
     assert steps == [str(step) for step in range(6)]
 
 
+def test_the_spec_of_the_readme_is_one_and_is_booted(pytester: pytest.Pytester, run: Callable) -> None:
+    (block,) = (block for block in blocks("python") if "my_package" in block)
+    shipped = "transformer_lens.model_bridge.supported_architectures.bd3lm"
+    package = pytester.mkpydir("my_package")
+    (package / "adapter.py").write_text(f"from {shipped} import BD3LMArchitectureAdapter as MyAdapter\n")
+    (pytester.path / "readme_spec.py").write_text(block)
+    found = run("--adapter", "readme_spec:SPEC", "-k", "boots or logits")
+    assert found.verdicts("loading/boots") == {None: "PASS"}
+    assert set(found.verdicts("parity/logits").values()) == {"PASS"}
+
+
 def test_the_paths_that_the_readme_names_exist() -> None:
     named = re.findall(r"`((?:conformance|fixtures|ci)/[\w./]*)`", README)
     assert named

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fences import block
 
 from conformance import commands
 from conformance.gate import repository
@@ -62,6 +64,23 @@ def refused(repo: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Non
         assert sorted(repo.rglob("*")) == before
 
     return refused
+
+
+def test_the_commands_of_the_page_hold_the_gate(repo: Path, tmp_path: Path) -> None:
+    """The block of docs/ci.md as a shell runs it, in a clone with a change that affects no adapter."""
+    clone, programs = tmp_path / "clone", tmp_path / "programs"
+    git(tmp_path, "clone", "--quiet", str(repo), str(clone))
+    (clone / "README.md").write_text("three")
+    git(clone, "commit", "--quiet", "--all", "-m", "three")
+    programs.mkdir()
+    (programs / "conformance").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m conformance "$@"\n')
+    (programs / "conformance").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    command = ("sh", "-e", "-c", block("docs/ci.md", "sh", 1))
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("gate: PASS; the change affects no adapter, so none ran")
+    assert "affects no adapter" in (clone / "gate" / "summary.md").read_text()
 
 
 def test_no_repository(refused: Callable[..., None], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 import json
 import os
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fences import block
 
 from conformance import joining, shards
 from conformance.commands import main
@@ -126,6 +128,15 @@ def test_the_verdict_is_that_of_a_single_run_byte_for_byte(desk: Desk, real: Rea
     assert merged["digest"] == real.single["digest"]
     assert list(merged["measurements"]["cases"]) == list(real.single["measurements"]["cases"])
     assert [path.name for path in (desk.folder / "merged").iterdir()] == ["installed.json"]
+
+
+def test_the_page_merges_what_lies_there(desk: Desk, real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command of docs/ci.md, by a shell's rules."""
+    monkeypatch.chdir(desk.folder)
+    program, *words = shlex.split(block("docs/ci.md", "sh", 4))
+    assert program == "conformance"
+    assert main([each for word in words for each in (sorted(glob.glob(word)) if "*" in word else [word])]) == 0
+    assert desk.merged()["digest"] == real.single["digest"]
 
 
 def test_the_order_in_which_reports_are_given_does_not_matter(desk: Desk) -> None:

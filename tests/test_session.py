@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fences import block
 
 GOOD = "class Adapter(Shipped):\n    pass"
 UNTRUE = (
@@ -27,8 +29,13 @@ def conforms(found: Any) -> bool | None:
 # States.
 
 
-def test_a_complete_run_has_a_verdict(run: Callable) -> None:
-    found = run("--adapter", "bd3lm", "--complete", timed=True)
+def test_a_complete_run_has_a_verdict(run: Callable, third_party: Callable, pytester: pytest.Pytester) -> None:
+    """The command of docs/ci.md, for a repository with one adapter."""
+    module = third_party().partition(":")[0]
+    (pytester.mkpydir("mine_pkg") / "adapters.py").write_text(f"from {module} import SPEC\n")
+    program, *arguments = shlex.split(block("docs/ci.md", "sh", 2))
+    assert program == "pytest"
+    found = run(*arguments, timed=True)
     assert found.result.ret == 0
     assert state(found) == "COMPLETE"
     assert conforms(found) is True

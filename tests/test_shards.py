@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fences import block
 
 from conformance import shards
 from conformance.commands import main
@@ -108,6 +109,27 @@ def test_a_repository_at_a_revision_need_not_be_here(capsys: pytest.CaptureFixtu
     assert (own["model"], other["model"]) == ("miniature bd3lm", f"checkpoint {name}")
     assert (other["expects"]["bd3lm"]["code"], other["expects"]["bd3lm"]["weights"]) == (None, None)
     assert (own["fetch"], other["fetch"]) == ("", name)
+
+
+def of_page(number: int) -> list[str]:
+    """Arguments of a command of docs/ci.md that writes the plan into a file."""
+    command, _, file = block("docs/ci.md", "sh", number).rpartition(" > ")
+    program, name, *arguments = shlex.split(command)
+    assert (program, name, file) == ("conformance", "plan", "plan.json\n")
+    return arguments
+
+
+def test_the_page_plans_every_adapter_in_two_environments(capsys: pytest.CaptureFixture[str]) -> None:
+    from conformance.adapters import names
+
+    found = planned(capsys, *of_page(3))
+    assert len(found) == 2 * len(names())
+
+
+def test_the_page_plans_real_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [each.replace("@REV", f"@{REVISION}") for each in of_page(5)]
+    (only,) = planned(capsys, *arguments)
+    assert (only["fetch"], only["model"]) == (f"OWNER/MODEL@{REVISION}", f"checkpoint OWNER/MODEL@{REVISION}")
 
 
 def test_an_adapter_without_a_miniature_is_judged_on_the_checkpoint_of_its_spec(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fences import block
 
 import conformance
 
@@ -20,7 +25,13 @@ def test_it_says_what_the_command_line_says_and_leaves_no_trace(
     (tmp_path / "conftest.py").write_text("raise SystemExit('a conftest of the folder ran')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")
-    report = conformance.verify("bd3lm")
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(block("README.md", "python", 4), "README.md", "exec"), names)
+    report = names["report"]
+    *text, last = printed.getvalue().splitlines()
+    assert "\n".join(text) == str(report)
+    assert ast.literal_eval(last) == [r.requirement for r in report.results if r.verdict == "DEVIATION"] != []
     assert report.document["verdicts"] == told
     assert report.conforms
     assert "CONFORMS" in str(report)
