@@ -25,6 +25,7 @@ RUN: dict[str, dict[str, str]] = {
         "sh 5": "test_shards.py::test_the_page_plans_real_weights",
     },
     "docs/findings.md": {"python": "test_findings.py::test_what_a_block_prints_stands_below_it"},
+    "docs/library.md": {"python": "test_library.py::test_every_block_prints_what_stands_below_it"},
     "docs/new-adapter.md": {
         "python": "test_new_adapter.py::test_an_empty_folder_and_the_page_make_an_adapter_that_conforms",
         "sh": "test_new_adapter.py::test_an_empty_folder_and_the_page_make_an_adapter_that_conforms",
