@@ -140,9 +140,15 @@ class Backward:
 
     @cached_property
     def _shallow(self) -> set[str]:
-        """Parameters whose gradients pass every hook and cost little: the first of the model, and all vectors."""
-        named = list(self.pair.boot.reference.named_parameters())
-        return {name for number, (name, value) in enumerate(named) if number == 0 or value.ndim < 2}
+        """Parameters whose gradients pass every hook and cost little: the first of the model, all tables, all vectors.
+
+        Nothing else is upstream of a table of positions.
+        """
+        reference = self.pair.boot.reference
+        tables = (path for path, module in reference.named_modules() if isinstance(module, torch.nn.Embedding))
+        named = list(reference.named_parameters())
+        vectors = {name for number, (name, value) in enumerate(named) if number == 0 or value.ndim < 2}
+        return vectors | {f"{path}.weight" for path in tables}
 
     def _differentiate(
         self, whose: str, logits: Tensor, recording: Recording, parameters: Mapping[str, Tensor], shallow: bool = False

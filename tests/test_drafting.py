@@ -20,7 +20,13 @@ from conformance.spec import AdapterSpec
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "third-party" / "src"
-HAZE = EXAMPLE / "haze_bridge" / "haze"
+MINIATURE = EXAMPLE / "haze_bridge" / "haze"
+RELEASED = {"vocab_size": 50_000, "context_length": 1024, "hidden_dim": 768, "n_layers": 12, "n_heads": 12} | {
+    "d_ff": 3072,
+    "mask_id": 49_999,
+    "eos_token_id": 49_998,
+}
+"""Sizes of a model that is no miniature, so that the draft has to make one."""
 ADAPTER = ("--adapter", "haze_bridge.adapter:HazeAdapter")
 TRUST = "--trust-remote-code"
 
@@ -31,6 +37,15 @@ def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (EXAMPLE, pytester.path):
         monkeypatch.syspath_prepend(path)
     return pytester.path
+
+
+@pytest.fixture
+def haze(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's model as its authors would have released it, but for the weights."""
+    model = tmp_path_factory.mktemp("hub") / "haze"
+    shutil.copytree(MINIATURE, model, ignore=shutil.ignore_patterns("__pycache__"))
+    changed(**RELEASED)(model)
+    return model
 
 
 def drafted(name: str, model: Path, *options: str) -> AdapterSpec:
@@ -47,8 +62,10 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
-def test_a_model_that_nobody_has_seen(here: Path, run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = drafted("my_haze", HAZE, *ADAPTER)
+def test_a_model_that_nobody_has_seen(
+    here: Path, haze: Path, run: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = drafted("my_haze", haze, *ADAPTER)
     told = capsys.readouterr().out
     assert sorted(path.name for path in here.iterdir()) == ["my_haze", "my_haze.deviations.toml", "my_haze.py"]
     config = json.loads((here / "my_haze" / "config.json").read_text())
@@ -99,9 +116,9 @@ def test_what_is_told_of_a_known_model_is_what_its_spec_says(name: str, here: Pa
     assert spec.todo.keys() >= {"layouts", "points", "truths"}
 
 
-def test_the_text_is_in_the_format_of_ours(here: Path) -> None:
+def test_the_text_is_in_the_format_of_ours(here: Path, haze: Path) -> None:
     ruff = pytest.importorskip("ruff")
-    drafted("my_haze", HAZE, *ADAPTER)
+    drafted("my_haze", haze, *ADAPTER)
     drafted("my_llada", ROOT / "fixtures" / "llada")
     for command in (("format", "--check"), ("check",)):
         line = [ruff.find_ruff_bin(), *command, "--config", str(ROOT / "pyproject.toml"), "my_haze.py", "my_llada.py"]
@@ -234,10 +251,10 @@ BAD: dict[str, tuple[Callable[[Path], None] | None, tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_drafted_is_told_in_one_line_and_leaves_nothing(
-    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+    case: str, here: Path, haze: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, arguments, message = BAD[case]
-    model = Path(shutil.copytree(HAZE, here / "model", ignore=shutil.ignore_patterns("__pycache__")))
+    model = Path(shutil.copytree(haze, here / "model"))
     if change is not None:
         change(model)
     before = content(here)
@@ -247,8 +264,8 @@ def test_what_cannot_be_drafted_is_told_in_one_line_and_leaves_nothing(
     assert content(here) == before
 
 
-def test_a_size_that_is_named_is_taken(here: Path) -> None:
-    model = Path(shutil.copytree(HAZE, here / "model", ignore=shutil.ignore_patterns("__pycache__")))
+def test_a_size_that_is_named_is_taken(here: Path, haze: Path) -> None:
+    model = Path(shutil.copytree(haze, here / "model"))
     for path in (*model.glob("*.py"), model / "config.json"):
         path.write_text(path.read_text().replace("d_ff", "stories"))
     assert "d_mlp" not in drafted("without", model, *ADAPTER).sizes

@@ -47,3 +47,8 @@ class HazeAdapter(ArchitectureAdapter):
             "ln_final": NormalizationBridge(name="norm", config=cfg),
             "unembed": UnembeddingBridge(name="head"),
         }
+
+    def prepare_model(self, hf_model: Any) -> None:
+        """Tell the bridge what its config has no words of TransformerLens's for."""
+        config = hf_model.config
+        self.cfg.n_ctx, self.cfg.d_mlp, self.cfg.mask_token_id = config.context_length, config.d_ff, config.mask_id

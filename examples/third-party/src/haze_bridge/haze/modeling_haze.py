@@ -70,8 +70,23 @@ class HazeForMaskedLM(PreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids, sigma, attention_mask=None):
-        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        self._check(input_ids, sigma, attention_mask)
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         x = self.tokens(input_ids) + self.places(places) + self.level(sigma[:, None])[:, None]
         for layer in self.layers:
             x = layer(x, attention_mask)
         return MaskedLMOutput(logits=self.head(self.norm(x)))
+
+    def _check(self, input_ids, sigma, attention_mask):
+        rows, vocabulary = input_ids.shape[0], self.config.vocab_size
+        if input_ids.ndim != 2 or not 0 < input_ids.shape[1] <= self.config.context_length:
+            shape = tuple(input_ids.shape)
+            raise ValueError(f"input_ids: shape {shape}, want batch and a length to {self.config.context_length}")
+        if input_ids.min() < 0 or input_ids.max() >= vocabulary:
+            raise ValueError(f"input_ids: want ids of tokens, 0 to {vocabulary - 1}")
+        if not torch.is_tensor(sigma) or sigma.shape != (rows,) or not sigma.isfinite().all():
+            raise ValueError(f"sigma: want a finite number for each of {rows} rows")
+        if attention_mask is None:
+            return
+        if attention_mask.shape != input_ids.shape or attention_mask.is_floating_point():
+            raise ValueError("attention_mask: want whole numbers or bools like input_ids, 0 where a token is hidden")
