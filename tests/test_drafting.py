@@ -91,6 +91,55 @@ def test_a_model_that_nobody_has_seen(
     assert "unconfirmed" not in written
 
 
+def rewritten(model: Path, *changes: tuple[str, str]) -> None:
+    """Other code in the model."""
+    path = model / "modeling_haze.py"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def test_a_relation_that_fits_nothing_is_asked_for(here: Path, haze: Path) -> None:
+    near = "torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril(2).triu(-2)"
+    rewritten(haze, ("mask = None if attention_mask is None else", f"mask = {near} if attention_mask is None else"))
+    spec = drafted("my_haze", haze, *ADAPTER)
+    asked = "Who may attend to whom? What the model's code does fits nothing known here; `everyone` is a guess."
+    assert spec.todo["layouts"].startswith(asked)
+    assert spec.layouts[0].relation.__name__ == "everyone"
+    assert "attention_dir" not in spec.truths
+
+
+def test_a_model_that_cannot_be_called_is_drafted_with_what_it_raised(here: Path, haze: Path) -> None:
+    rewritten(
+        haze, ("input_ids, sigma, attention_mask=None):\n        self._check", "input_ids, mood, sigma):\n        _")
+    )
+    rewritten(haze, ("        _(input_ids, sigma, attention_mask)", "        attention_mask = None"))
+    spec = drafted("my_haze", haze, *ADAPTER)
+    assert "missing 1 required positional argument: 'mood'" in spec.todo["shim"]
+    assert "The forward wants `mood`: what is it?" in spec.todo["layouts"]
+    assert [layout.name for layout in spec.layouts] == ["plain"]
+
+
+def test_an_adapter_that_mixes_up_its_norms_is_asked_about(here: Path, haze: Path) -> None:
+    mixed = """
+from haze_bridge.adapter import HazeAdapter
+
+class Mixed(HazeAdapter):
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        parts = self.component_mapping["blocks"].submodules
+        parts["ln1"].name, parts["ln2"].name = parts["ln2"].name, parts["ln1"].name
+"""
+    (here / "mixed.py").write_text(mixed)
+    spec = drafted("my_haze", haze, "--adapter", "mixed:Mixed")
+    assert spec.points["blocks.{layer}.ln1"] == "layers.{layer}.norm_2"
+    assert "A forward passes blocks.{layer}.ln2 where blocks.{layer}.ln1 is expected." in spec.todo["points"]
+    good = drafted("my_other", haze, *ADAPTER)
+    assert "A forward passes" not in good.todo["points"]
+
+
 KNOWN = {
     "bd3lm": {"train": "block_diffusion_training"},
     "dream": {"plain": "everyone", "blocks": "relation"},

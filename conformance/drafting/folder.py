@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from ..spec import SIZES as NEEDED
 from . import words
 
 
@@ -95,7 +96,7 @@ def _sizes(path: Path, config: Mapping[str, Any], named: Mapping[str, str]) -> d
             raise DraftError(
                 f"--size {size}={field}: config.json says {config.get(field)!r} there, want a whole number"
             )
-    for size in words.NEEDED:
+    for size in NEEDED:
         if size not in found:
             numbers = sorted(name for name, value in config.items() if type(value) is int)
             raise DraftError(

@@ -163,6 +163,8 @@ def _heeded(model: Model, name: str, levels: Mapping[str, float]) -> Iterator[Ca
             seen = model.seen(call, levels)
         except Exception:
             continue
+        if len(seen) != seen.shape[1]:
+            continue
         # A token always reaches its own logits, past attention.
         itself = torch.eye(len(seen), dtype=torch.bool)
         if torch.equal(seen | itself, model.related(HANDED[handed], len(seen)) | itself):

@@ -33,8 +33,6 @@ SIZES: Mapping[str, tuple[str, ...]] = {
 }
 """Our names of sizes, and the fields of a config that hold them, the likeliest first."""
 
-NEEDED = ("n", "layers", "d_vocab")
-
 SMALL: Mapping[str, int] = {
     "n": 24,
     "block": 4,
