@@ -129,7 +129,7 @@ class AdapterSpec:
     allowed there, by kind, where they are not those of `CEILINGS`; `checkpoint` is OWNER/NAME@REV, the model to judge
     where there is no fixture, and the revision at which `--checkpoint OWNER/NAME` is judged where it names none;
     `todo` are questions about fields, by their names, that whoever drafted the spec could not answer: while one is
-    left every run names it, and none conforms.
+    left every run that boots names it, and none conforms.
 
     Raises:
         ValueError: a name that makes no id, a layout twice, an unknown capability or one that is declined although

@@ -10,6 +10,7 @@ import importlib.util
 import keyword
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,4 +119,4 @@ def _tell(name: str, output: Path, todo: dict[str, str]) -> None:
         print(f"  {field}: {question}")
     print(f"{folder}{os.sep}: the model made small, its weights drawn when they are first needed")
     print(f"{ledger}: the ledger, empty")
-    print(f"next: PYTHONPATH={output} pytest --adapter {name}:SPEC --write-deviations draft.toml --snapshot-update")
+    print(f"next: PYTHONPATH={shlex.quote(str(output))} pytest --adapter {name}:SPEC")
