@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fences import blocks
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def test_the_way_of_a_requirement_is_what_the_page_prints() -> None:
 
 
 def test_what_contributors_are_shown_stands_in_the_code() -> None:
-    quoted = [textwrap.dedent(code) for code in re.findall(r"```python\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)]
+    quoted = [textwrap.dedent(each.code) for each in blocks("CONTRIBUTING.md")]
     assert len(quoted) == 2
     assert [code for code in quoted if code.rstrip() not in CODE] == []
 

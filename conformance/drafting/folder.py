@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint
+from .. import bounds, checkpoint
 from ..spec import SIZES as NEEDED
 from . import words
 
@@ -68,10 +68,12 @@ def read(path: Path, named: Mapping[str, str]) -> Folder:
 
     Raises:
         DraftError: it is none of a model with code of its own, or a size that is needed has no field.
+        CheckpointError: its code lies elsewhere.
     """
     if not (path / "config.json").is_file():
         raise DraftError(f"--model {path}: no config.json; name a folder shaped like the hub repository of one model")
-    config = checkpoint.json_object(path / "config.json")
+    bounds.check(path)
+    config = bounds.json_object(path / "config.json")
     architectures, autos = config.get("architectures"), config.get("auto_map")
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise DraftError(f"--model {path}: architectures in config.json is {architectures!r}, want one class")
@@ -123,7 +125,7 @@ def _small(config: Mapping[str, Any], sizes: Mapping[str, str]) -> dict[str, Any
             small[name] = value[: small[sizes["layers"]]]
     vocabulary = config[sizes["d_vocab"]]
     if vocabulary > words.VOCABULARY:
-        known = checkpoint.json_object(checkpoint.fixture_folder(words.TOKENIZER) / "config.json")["vocab_size"]
+        known = bounds.json_object(checkpoint.fixture_folder(words.TOKENIZER) / "config.json")["vocab_size"]
         # A table of embeddings may have more rows than there are tokens.
         wide = [name for name, value in config.items() if type(value) is int and 0.9 < value / vocabulary < 1.1]
         small |= dict.fromkeys((name for name in wide if not name.endswith("_id")), known)
