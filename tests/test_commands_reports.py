@@ -109,6 +109,17 @@ def test_the_page(report: dict[str, Any], path: Path, tmp_path: Path, says: Says
     assert refuses("show", path, "--html", nowhere) == told
 
 
+def test_words_of_strangers_reach_no_terminal_as_they_are(red: Path, says: Says) -> None:
+    found = json.loads(red.read_text(encoding="utf-8"))
+    (adapter,) = found["verdicts"]["adapters"]
+    failed = next(result for result in adapter["results"] if result["verdict"] == "FAIL")
+    failed["findings"][0]["got"] = "\x1b]0;owned\x07 one\ntwo"
+    red.write_text(document.text_of(document.sealed(found["verdicts"], found["measurements"])), encoding="utf-8")
+    told = "\n".join(says("show", red))
+    assert "\x1b" not in told
+    assert "\\x1b]0;owned\\x07 one two" in told
+
+
 def test_the_badge(report: dict[str, Any], path: Path, says: Says) -> None:
     (line,) = says("show", path, "--badge")
     assert json.loads(line) == report["verdicts"]["adapters"][0]["badge"]

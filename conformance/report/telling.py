@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..spec import printable
 from . import markdown
 from .changes import Changes, Pair, Run, Told
 from .terminal import word
@@ -24,7 +25,7 @@ class Style:
 
 def in_line(words: str) -> str:
     """On one line, and nothing else."""
-    return " ".join(words.split())
+    return printable(" ".join(words.split()))
 
 
 PLAIN = Style(in_line, in_line)

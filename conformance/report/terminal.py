@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -182,5 +183,6 @@ def evidence(finding: Mapping[str, Any]) -> str:
 
 
 def folded(text: str, indent: int) -> list[str]:
-    """A line cut into several where it is too long, those after the first indented."""
+    """A line cut into several where it is too long, those after the first indented; what is no character is escaped."""
+    text = printable(re.sub(r"\s", " ", text))
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
