@@ -29,7 +29,7 @@ def in_between(boot: Boot, change: Callable[[Tensor], object]) -> None:
 
         def forward(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             for module, name, table in right:
-                setattr(module, name, table)
+                _put(module, name, table)
             right.clear()
             got = inner(*args, **kwargs)
             held = natives(bridge.original_model, boot.reference) if args[0].shape[1] == length else ()
@@ -37,12 +37,22 @@ def in_between(boot: Boot, change: Callable[[Tensor], object]) -> None:
                 for name, table in tables(module).items():
                     if table.is_floating_point():
                         right.append((module, name, table))
-                        setattr(module, name, change(table))
+                        _put(module, name, change(table))
             return got
 
         around(bridge, "forward", forward)
 
     on_this_model(boot, defect)
+
+
+def _put(module: Any, name: str, table: object) -> None:
+    """Hold a table where it is held, which may be an entry of an attribute."""
+    attribute, _, entry = name.partition(".")
+    held = getattr(module, attribute)
+    if entry:
+        held[int(entry) if isinstance(held, list) else entry] = table
+    else:
+        setattr(module, attribute, table)
 
 
 @mutant(kills="loading/buffers")
