@@ -86,7 +86,7 @@ def read(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         document.write_text(path, html.render(report))
         contexts.append(browser.new_context(viewport={"width": wide, "height": 800}, **options))
         page = contexts[-1].new_page()
-        page.on("request", lambda request: said.append(request.url[:80]))
+        page.on("request", lambda request: said.append(request.url))
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))

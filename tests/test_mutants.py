@@ -46,11 +46,13 @@ def test_every_requirement_has_a_mutant_and_every_family_six() -> None:
 def test_what_has_no_place_in_the_complete_adapter_is_killed_in_another(judged: Callable) -> None:
     """All others are put into the complete one by `--mutants`, which is red where one survives."""
     from conformance import checkpoint
-    from conformance.adapters.llada_repaired import SPEC as ANOTHER
+    from conformance.adapters import dream_repaired, llada_repaired
     from conformance.judge import Boot
 
     whole, told = judged(WHOLE).boot, []
-    others = [judged(), judged(ANOTHER, checkpoint.materialise(checkpoint.fixture_folder("llada"), ANOTHER))]
+    repaired = (llada_repaired.SPEC, dream_repaired.SPEC)
+    folders = (checkpoint.materialise(checkpoint.fixture_folder(str(spec.fixture)), spec) for spec in repaired)
+    others = [judged(), *map(judged, repaired, folders)]
     for mutant in MUTANTS.values():
         try:
             mutant.apply(Boot(WHOLE, whole.folder, trusted=True))
