@@ -29,11 +29,11 @@ def boot(
     """Boot a bridge from a checkpoint, in fp32 unless asked otherwise, on CPU.
 
     `folder` is one, or OWNER/NAME in the local hub cache; None is the bundled miniature of a known adapter, whose code
-    comes with this package and needs no flag. Without `adapter`, TransformerLens selects its own by architecture, and
+    comes with the spec and needs no flag. Without `adapter`, TransformerLens selects its own by architecture, and
     so it does with the name of a spec that judges TransformerLens's, whose overrides and repair are then applied. With
-    any other (the name of a known spec, "module:Class" or a class) the public `TransformerBridge` is built around it,
-    or the subclass that it names as `bridge_class`, and TransformerLens's mapping of architectures is neither read nor
-    written. With `hf_model`, a model that is built already is taken instead of one loaded from the
+    any other (the name of a known spec, "module:SPEC", "module:Class" or a class) the public `TransformerBridge` is
+    built around it, or the subclass that it names as `bridge_class`, and TransformerLens's mapping of architectures is
+    neither read nor written. With `hf_model`, a model that is built already is taken instead of one loaded from the
     folder. Code of the folder runs only with `trust_remote_code`; None leaves the flag out, as a user does who forgets
     it.
     """
@@ -83,10 +83,12 @@ def named(path: str) -> Any:
 
 
 def known_spec(adapter: str | type | None) -> AdapterSpec | None:
-    """The spec of an adapter that is given by a known name."""
-    if not isinstance(adapter, str) or ":" in adapter:
-        return None
+    """The spec of an adapter that is given by a known name, or as "module:SPEC"."""
     from .adapters import resolve
+    from .spec import AdapterSpec
+
+    if not isinstance(adapter, str) or (":" in adapter and not isinstance(named(adapter), AdapterSpec)):
+        return None
 
     (spec,) = resolve([adapter])
     return spec

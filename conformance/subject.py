@@ -235,7 +235,7 @@ def example(adapter: str, layout: str) -> dict[str, Any]:
     """
     spec = known_spec(adapter)
     if spec is None:
-        raise ValueError(f"adapter: got {adapter!r}, want the name of a known one")
+        raise ValueError(f"adapter: got {adapter!r}, want the name of a known one, or module:SPEC")
     pairs = Boot(spec, miniature(spec, adapter), trusted=True).pairs
     if layout not in pairs:
         raise ValueError(f"layout: {adapter} has no {layout!r}{nearest(layout, pairs)}")

@@ -75,7 +75,7 @@ def test_a_model_that_nobody_has_seen(
     assert shown == [("plain", "everyone", ["sigma"]), ("padded", "right_padded", ["attention_mask", "sigma"])]
     assert spec.points["blocks.{layer}.attn.q"] == "layers.{layer}.attention.q_proj"
     assert spec.points["pos_embed"] == "places"
-    assert spec.todo.keys() == {"layouts", "points", "truths"}
+    assert spec.todo.keys() == {"layouts", "points", "truths", "capabilities", "branches", "variants", "oracle"}
     assert [question for question in spec.todo.values() if question not in told] == []
 
     some = "boots or config_truths or pairing or parity or oracle"
@@ -253,6 +253,11 @@ BAD: dict[str, tuple[Callable[[Path], None] | None, tuple[str, ...], str]] = {
         None,
         ("my_haze", "--model", "model", TRUST, "--size", "layers=model_type"),
         "--size layers=model_type: config.json says 'haze' there, want a whole number",
+    ),
+    "a field that is none": (
+        None,
+        ("my_haze", "--model", "model", TRUST, "--size", "n=context_lenght"),
+        "--size n=context_lenght: config.json has no such field; did you mean 'context_length'?",
     ),
     "half a size": (
         None,

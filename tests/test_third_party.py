@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import conformance
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "third-party"
 
@@ -21,6 +23,14 @@ def test_it_conforms(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     (adapter,) = found.report["verdicts"]["adapters"]
     verdicts = {result["verdict"] for result in adapter["results"]}
     assert verdicts == {"PASS", "REFUSED", "DEVIATION"}
+
+
+def test_its_miniature_is_booted_by_its_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE / "src")
+    inputs = conformance.example("haze_bridge.spec:SPEC", "plain")
+    rows, length = inputs["input_ids"].shape
+    bridge = conformance.boot(adapter="haze_bridge.spec:SPEC")
+    assert bridge(inputs.pop("input_ids"), **inputs).shape == (rows, length, bridge.cfg.d_vocab)
 
 
 def test_its_entry_point_leads_to_its_spec(monkeypatch: pytest.MonkeyPatch) -> None:

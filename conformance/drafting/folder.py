@@ -11,7 +11,11 @@ from typing import Any
 
 from .. import bounds, checkpoint
 from ..spec import SIZES as NEEDED
+from ..spec import nearest
 from . import words
+
+MEANING = {"n": ", the longest stream"}
+"""What a size is, where its name does not say."""
 
 
 class DraftError(ValueError):
@@ -94,7 +98,9 @@ def _sizes(path: Path, config: Mapping[str, Any], named: Mapping[str, str]) -> d
             found[size] = named.get(size, held[0] if held else "")
     found |= {size: field for size, field in named.items() if size not in found}
     for size, field in found.items():
-        if not isinstance(config.get(field), int):
+        if field not in config:
+            raise DraftError(f"--size {size}={field}: config.json has no such field{nearest(field, config)}")
+        if not isinstance(config[field], int):
             raise DraftError(
                 f"--size {size}={field}: config.json says {config.get(field)!r} there, want a whole number"
             )
@@ -102,7 +108,8 @@ def _sizes(path: Path, config: Mapping[str, Any], named: Mapping[str, str]) -> d
         if size not in found:
             numbers = sorted(name for name, value in config.items() if type(value) is int)
             raise DraftError(
-                f"--model {path}: which field of config.json holds {size!r}? Say it as --size {size}=FIELD; "
+                f"--model {path}: which field of config.json holds {size!r}{MEANING.get(size, '')}? Say it as "
+                f"--size {size}=FIELD; "
                 f"whole numbers are {', '.join(numbers) or 'none'}"
             )
     return found

@@ -17,10 +17,15 @@ def questions(seen: Seen) -> dict[str, str]:
     asked = {
         "fixture": size(seen),
         "shim": shim(seen),
+        "sizes": sizes(seen),
         "layouts": " ".join(layouts(seen)),
         "mask_token": "" if "mask" in seen.sizes else "Which id is the mask? Until this says one, no token is masked.",
         "points": " ".join(points(seen)),
         "truths": "Told of the config and of names of classes: is each what the model does?" if truths(seen) else "",
+        "capabilities": "Is there a sampler? Name it as `sampler`, or decline `denoise`: NotYet(...), Impossible(...).",
+        "branches": "Is what a layer adds to its stream gated? Until this says so, every gate is taken for 1.",
+        "variants": "Which other configs does the same code serve? What holds under this one only may be luck.",
+        "oracle": "Who judges what no module returns, as scores and scales of norms? Else such hooks stay unknown.",
     }
     return {field: question for field, question in asked.items() if question}
 
@@ -31,6 +36,14 @@ def size(seen: Seen) -> str:
     name, largest = max(seen.model.named_parameters(), key=lambda pair: pair[1].numel())
     asked = f"It has {count} parameters, {name} alone {largest.numel()}: which field of its config.json can be smaller?"
     return asked if count > MOST_PARAMETERS else ""
+
+
+def sizes(seen: Seen) -> str:
+    """Whether all is known that nearly every model has, and that a miniature should have less of."""
+    missing = [size for size in ("heads", "d_model") if size not in seen.sizes]
+    options = " ".join(f"--size {size}=FIELD" for size in missing)
+    asked = f"Which fields hold {' and '.join(missing)}? A draft with {options} makes them small, too."
+    return asked if missing else ""
 
 
 def shim(seen: Seen) -> str:

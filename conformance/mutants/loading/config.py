@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import on_bridge
+from ..surgery import first, on_bridge
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -28,5 +28,6 @@ def a_field_is_off(boot: Boot) -> None:
 @mutant(kills="loading/config-truths")
 def a_field_is_a_list(boot: Boot) -> None:
     """One field of cfg holds a list where a number is meant."""
-    name = [name for name, truth in boot.spec.truths.items() if isinstance(truth, int)][-1]
+    whole = [name for name, truth in boot.spec.truths.items() if isinstance(truth, int)]
+    name = first(whole[-1:], "a truth that is a whole number")
     on_bridge(boot, lambda bridge: setattr(bridge.cfg, name, [boot.spec.truths[name]]))

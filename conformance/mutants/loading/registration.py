@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import NoPlace, mutant
+from ..surgery import having
 
 if TYPE_CHECKING:
     from ...subject import Boot
@@ -31,7 +32,8 @@ def not_exported(boot: Boot) -> None:
     """The adapter is missing in the list of names that its package exports."""
     from ...checks.loading.registration import registered
 
-    kind = registered(boot).written["SUPPORTED_ARCHITECTURES"][boot.spec.architecture]
+    shipped = registered(boot).written["SUPPORTED_ARCHITECTURES"]
+    kind = having(shipped.get(boot.spec.architecture), "a place among TransformerLens's")
     tables(boot, "__all__", lambda entries: entries.pop(kind))
 
 
