@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, component, mask_path, on_boots_by_path, on_bridge, output, output_layer
+from ..surgery import around, component, mask_path, on_boots_by_path, on_bridge, on_this_model, output, output_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ def uninitialised_reference(boot: Boot) -> None:
 @mutant(kills="loading/runs")
 def loses_a_position(boot: Boot) -> None:
     """The last position is cut off the logits in fp32, as next-token code does before it takes a loss."""
-    on_bridge(boot, lambda bridge: output(bridge, lambda logits: logits[:, :-1] if _single(logits) else logits))
+    on_this_model(boot, lambda bridge: output(bridge, lambda logits: logits[:, :-1] if _single(logits) else logits))
 
 
 @mutant(kills="loading/runs")
@@ -105,7 +105,7 @@ def bans_a_token(boot: Boot) -> None:
 
         return logits.index_fill(-1, torch.tensor([last]), -torch.inf) if _single(logits) else logits
 
-    on_bridge(boot, lambda bridge: output(bridge, banned))
+    on_this_model(boot, lambda bridge: output(bridge, banned))
 
 
 def _single(logits: Tensor) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import mutant
-from ..surgery import around, first, from_the_second_on, having, on_bridge, output
+from ..surgery import around, first, from_the_second_on, having, on_bridge, on_this_model, output
 from .relation import at_own_size
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def clean_half_is_projected_apart(boot: Boot) -> None:
     def late(fire: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
         return 0.98 * fire(tensor)
 
-    on_bridge(boot, lambda bridge: from_the_second_on(boot, bridge, late))
+    on_this_model(boot, lambda bridge: from_the_second_on(boot, bridge, late))
 
 
 @mutant(kills="mask/consistency")
