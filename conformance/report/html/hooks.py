@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...spec import pattern_of
+from ..coverage import NAMES
+from ..trees import TREE, Hook
+from ..trees import hooks as hooks_of
 
 LAYER = re.compile(r"(?<=^blocks\.)[0-9]+(?=\.|$)")
 
@@ -20,6 +23,9 @@ FATES = {
     "not judged": "·",
 }
 """What may have become of a name, with its mark; `not judged` where a run left out some proof."""
+
+SILENT = {"refused": "refused", "never fires": "dead"}
+"""What became of a name that the snapshot has no shape for."""
 
 
 @dataclass(slots=True)
@@ -82,8 +88,8 @@ def trees(
     """One tree for every layout in which hooks were counted."""
     facts = {(result["requirement"], result.get("layout")): result.get("facts", {}) for result in results}
     for (id, layout), found in facts.items():
-        if id == "hooks/fires" and layout is not None and "hooks" in found:
-            lines = facts.get(("snapshot/hook-tree", layout), {}).get("tree", ())
+        if id == NAMES and layout is not None and "hooks" in found:
+            lines = facts.get((TREE, layout), {}).get("tree", ())
             yield _tree(layout, found["hooks"], coverage.get(layout, {}), lines, errors.get(layout, ()))
 
 
@@ -106,15 +112,16 @@ def _tree(
     aliases: dict[str, list[str]] = {}
     for alias, target in hooks.get("aliases", {}).items():
         aliases.setdefault(target, []).append(alias)
-    shapes = {pattern_of(name): shape for name, shape in map(_line, lines)}
+    tree = hooks_of(lines)
+    shown = {pattern_of(name): hook for name, hook in tree.items()}
     measured = {tap["at"]: tap for tap in taps}
     # What was measured has fired in this very model; the lines of the snapshot are about its miniature.
-    order = [*measured, *(name for name, _ in map(_line, lines))]
+    order = [*measured, *tree]
     fired = {name: place for place, name in enumerate(dict.fromkeys(n for n in order if n in {*hooks["canonical"]}), 1)}
     names = sorted(hooks["canonical"], key=lambda name: fired.get(name, len(fired) + 1))
     told = {name: fate for fate in FATES if isinstance(covered.get(fate), list) for name in covered[fate]}
-    said = {"refused": "refused", "never fires": "dead"}
-    told = {name: said[shape] for name in names if (shape := shapes.get(pattern_of(name), "")) in said} | told
+    silent = {name: hook.silent for name in names if (hook := shown.get(pattern_of(name))) and hook.silent}
+    told = {name: SILENT[why] for name, why in silent.items()} | told
     rest = "proven" if covered else "not judged"
     merged: dict[tuple[object, ...], Name] = {}
     for name in names:
@@ -124,16 +131,14 @@ def _tree(
         ]
         same = tuple(alias for alias in mine if alias not in apart)
         for each, target in ((name, ""), *((alias, name) for alias in apart)):
-            fate, shape = told.get(each, rest), shapes.get(pattern_of(name), "")
-            silent = shape in ("refused", "never fires")
             found = Name(
                 pattern_of(each),
-                fate,
-                "" if silent else shape,
+                told.get(each, rest),
+                _shape(shown.get(pattern_of(name))),
                 tuple(map(pattern_of, () if target else same)),
                 alias_of=pattern_of(target),
             )
-            fires = not silent and name in fired
+            fires = name not in silent and name in fired
             entry = merged.setdefault((found.pattern, found.fate, found.shape, found.aliases, fires), found)
             entry.places += [fired[name]] if fires else []
             _add(entry, each, measured.get(each, {}))
@@ -149,10 +154,11 @@ def _beyond(measured: Mapping[str, Mapping[str, Any]], name: str) -> bool:
     return tap["error"] is None or tap["error"] > (tap["budget"] or 0.0)
 
 
-def _line(line: str) -> tuple[str, str]:
-    """Name and shape out of a line of the snapshot; aliases stand behind ` = `."""
-    name, _, rest = line.partition(": ")
-    return name, rest.partition(" = ")[0]
+def _shape(hook: Hook | None) -> str:
+    """With what it fires, and how often where that is more than once."""
+    if hook is None:
+        return ""
+    return " | ".join(hook.shapes) + (f" x{hook.times}" if hook.times > 1 else "")
 
 
 def _add(name: Name, each: str, tap: Mapping[str, Any]) -> None:
